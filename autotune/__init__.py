@@ -1,0 +1,107 @@
+"""Find the batch size that your machine really wants for a Keras model, and predict with it.
+
+predictor = autotune.tune(model, sample)   # before deployment
+predictor.save("tuned/")
+
+predictor = autotune.load("tuned/")        # in production
+y = predictor.predict(x)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from autotune.errors import (
+        AutotuneError,
+        EngineUnavailable,
+        EnvironmentFault,
+        InvalidInput,
+        InvalidModel,
+        InvalidRecord,
+        InvalidSample,
+        NoFeasibleBatchSize,
+        ProbeFailed,
+    )
+    from autotune.goal import Goal
+    from autotune.models import ModelFactory, ModelFile
+    from autotune.predictor import TunedPredictor, load
+    from autotune.records import (
+        Candidate,
+        Failure,
+        Measurement,
+        Outcome,
+        OutOfMemory,
+        Probe,
+        Progress,
+        Recommendation,
+        TuningRecord,
+    )
+    from autotune.searching import open_study, search
+    from autotune.tuning import tune
+    from autotune.workload import Synthetic
+
+__all__ = [
+    "AutotuneError",
+    "Candidate",
+    "EngineUnavailable",
+    "EnvironmentFault",
+    "Failure",
+    "Goal",
+    "InvalidInput",
+    "InvalidModel",
+    "InvalidRecord",
+    "InvalidSample",
+    "Measurement",
+    "ModelFactory",
+    "ModelFile",
+    "NoFeasibleBatchSize",
+    "OutOfMemory",
+    "Outcome",
+    "Probe",
+    "ProbeFailed",
+    "Progress",
+    "Recommendation",
+    "Synthetic",
+    "TunedPredictor",
+    "TuningRecord",
+    "load",
+    "open_study",
+    "search",
+    "tune",
+]
+
+_ROOM_OF = {
+    **dict.fromkeys(__all__, "records"),
+    **dict.fromkeys((name for name in __all__ if name.startswith("Invalid")), "errors"),
+    "AutotuneError": "errors",
+    "EngineUnavailable": "errors",
+    "EnvironmentFault": "errors",
+    "NoFeasibleBatchSize": "errors",
+    "ProbeFailed": "errors",
+    "Goal": "goal",
+    "ModelFactory": "models",
+    "ModelFile": "models",
+    "Synthetic": "workload",
+    "TunedPredictor": "predictor",
+    "load": "predictor",
+    "open_study": "searching",
+    "search": "searching",
+    "tune": "tuning",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import autotune` itself stays cheap."""
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"autotune.{_ROOM_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

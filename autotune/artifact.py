@@ -1,0 +1,146 @@
+"""The tuned directory: record and model, written whole or not at all, checked when read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from autotune.errors import InvalidInput, InvalidRecord
+from autotune.files import cannot_write, sha256_of, sync
+from autotune.records import FORMAT_VERSION, TuningRecord
+
+MANIFEST, RECORD, MODEL = "manifest.json", "record.json", "model.keras"
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tuned directory holds: SHA-256 of each file by name."""
+
+    format_version: int
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What was read from a tuned directory."""
+
+    record: TuningRecord
+    model: Path
+
+
+def check_target(folder: Path) -> None:
+    """Refuse a place where no tuned directory can be written, before any work is done.
+
+    Raises:
+        InvalidInput: It is a file, or a folder that holds something else.
+        EnvironmentFault: It cannot be written.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise InvalidInput(f"{folder} exists and is not a folder. Give the name of a new folder.")
+    if folder.is_dir() and not is_tuned(folder) and any(folder.iterdir()):
+        raise InvalidInput(
+            f"{folder} exists and holds something else than a tuned predictor. "
+            "Give the name of a new folder."
+        )
+    existing = next(above for above in (folder, *folder.absolute().parents) if above.exists())
+    trial = existing / f".autotune.{secrets.token_hex(6)}"
+    try:
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def is_tuned(folder: Path) -> bool:
+    """Whether a folder is a tuned directory, and so may be replaced by another."""
+    names = {path.name for path in folder.iterdir()}
+    return MANIFEST in names and names <= {MANIFEST, RECORD, MODEL}
+
+
+def write(folder: Path, record: TuningRecord, put_model: Callable[[Path], None]) -> None:
+    """Write a tuned directory; an older one in its place is replaced when the new one is whole.
+
+    Args:
+        folder: Where.
+        record: The record.
+        put_model: Called with the path at which it writes the model.
+
+    Raises:
+        InvalidInput: `folder` holds something else.
+        EnvironmentFault: It cannot be written.
+    """
+    check_target(folder)
+    folder = folder.absolute()
+    new = folder.with_name(f".{folder.name[:80]}.{secrets.token_hex(6)}")
+    try:
+        new.mkdir(parents=True)
+        put_model(new / MODEL)
+        (new / RECORD).write_bytes(record.to_json())
+        files = {name: sha256_of(new / name) for name in (MODEL, RECORD)}
+        manifest = Manifest(format_version=FORMAT_VERSION, files=files)
+        (new / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+        for path in (*new.iterdir(), new):
+            sync(path)
+        _put_in_place(new, folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _put_in_place(new: Path, folder: Path) -> None:
+    """Rename `new` to `folder`; an older one steps aside first, and comes back on failure."""
+    old = new.with_name(f"{new.name}.old")
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read(folder: str | os.PathLike[str]) -> Tuned:
+    """Read a tuned directory and check that its files are the ones that were written.
+
+    Raises:
+        InvalidRecord: It is no tuned directory, it is damaged or changed, or its format is
+            newer than this version of autotune reads.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise InvalidRecord(f"Tuned folder not found: {path}.")
+    manifest = _read_manifest(path)
+    for name in (MODEL, RECORD):
+        if not (path / name).is_file():
+            raise InvalidRecord(f"{path} is damaged: {name} is missing. Tune the model again.")
+        if manifest.files.get(name) != sha256_of(path / name):
+            raise InvalidRecord(
+                f"{path / name} was changed after tuning: its SHA-256 is not the one in "
+                f"{MANIFEST}. Restore it, or tune the changed model again."
+            )
+    return Tuned(TuningRecord.load(path / RECORD), path / MODEL)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
+    except FileNotFoundError as error:
+        raise InvalidRecord(f"{path} is not a tuned folder: it has no {MANIFEST}.") from error
+    except (OSError, msgspec.MsgspecError) as error:
+        raise InvalidRecord(f"{path / MANIFEST} cannot be read: {error}.") from error
+    if manifest.format_version > FORMAT_VERSION:
+        raise InvalidRecord(
+            f"{path} has format version {manifest.format_version}; this autotune reads up to "
+            f"{FORMAT_VERSION}. Upgrade it: pip install --upgrade keras-autotune."
+        )
+    return manifest

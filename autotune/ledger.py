@@ -1,0 +1,237 @@
+"""The Optuna study behind a search: opened, locked, written to, and read again."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import filelock
+import msgspec
+
+from autotune.errors import AutotuneError, EnvironmentFault, InvalidInput, one_line
+from autotune.records import Candidate, Failure, Outcome
+
+if TYPE_CHECKING:
+    import optuna
+
+_CANDIDATE, _OUTCOME, _BELONGS_TO = "candidate", "outcome", "belongs_to"
+_FATAL_TRIES = 2  # a candidate that ended the tuner itself this often is not tried again
+
+
+@contextlib.contextmanager
+def open_study(storage: str, name: str = "autotune") -> Iterator[optuna.Study]:
+    """Open an Optuna study in a database, or make it; for `tune(..., study=...)`.
+
+    A study in an SQLite file is locked while it is open, and trials that a killed run left
+    unfinished are marked as failed, so that they are tried again.
+
+    Args:
+        storage: A database URL, such as "sqlite:///tune.db".
+        name: Name of the study in it.
+
+    Raises:
+        InvalidInput: The URL or the database cannot be opened.
+        EnvironmentFault: Another process has the study open.
+    """
+    with _locked(storage), _as_input_error(storage):
+        study = _create_study(storage, name)
+        if storage.startswith("sqlite"):
+            _fail_stale_trials(study)
+        yield study
+
+
+def _create_study(storage: str | None, name: str | None) -> optuna.Study:
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # one line a study is noise to a caller
+    try:
+        return optuna.create_study(
+            storage=storage, study_name=name, direction="maximize", load_if_exists=True
+        )
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def study_in_memory() -> optuna.Study:
+    """Make a study that lives as long as this process."""
+    return _create_study(None, None)
+
+
+@contextlib.contextmanager
+def _locked(storage: str) -> Iterator[None]:
+    path = sqlite_path(storage)
+    if path is None or not path.parent.is_dir():
+        yield
+        return
+    lock = filelock.FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        holder = _holder(Path(lock.lock_file))
+        raise EnvironmentFault(f"The study in {path} is in use by process {holder}.") from None
+    except OSError as error:
+        raise InvalidInput(f"Cannot open {storage}: {error.strerror or error}.") from error
+    try:
+        Path(lock.lock_file).write_text(str(os.getpid()))
+        yield
+    finally:
+        lock.release()
+
+
+def sqlite_path(storage: str) -> Path | None:
+    """Return the file of an SQLite URL; None for any other database."""
+    prefix = "sqlite:///"
+    return Path(storage.removeprefix(prefix)) if storage.startswith(prefix) else None
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text() or "unknown"
+    except OSError:
+        return "unknown"
+
+
+@contextlib.contextmanager
+def _as_input_error(storage: str) -> Iterator[None]:
+    """A database can fail in a dozen ways; say in one line that it did. It is left as it is."""
+    try:
+        yield
+    except Exception as error:
+        module = type(error).__module__.partition(".")[0]
+        if isinstance(error, AutotuneError) or module not in ("optuna", "sqlalchemy", "sqlite3"):
+            raise
+        raise InvalidInput(
+            f"Cannot use the study storage {storage!r}: {one_line(error, 160)}. Expected a "
+            "database such as sqlite:///tune.db; for a damaged one, name a new file."
+        ) from error
+
+
+def _fail_stale_trials(study: optuna.Study) -> None:
+    """With the lock in hand, whoever ran these trials is dead."""
+    import optuna
+
+    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+
+
+def bind(study: optuna.Study, belongs_to: dict[str, str]) -> None:
+    """Write into a study what it is about, or see that it is about the same.
+
+    Raises:
+        InvalidInput: It holds trials of another model, sample, goal or device.
+    """
+    known = study.user_attrs.get(_BELONGS_TO)
+    if known is None:
+        study.set_user_attr(_BELONGS_TO, belongs_to)
+        return
+    differing = [key for key in belongs_to if known.get(key) != belongs_to[key]]
+    if differing:
+        raise InvalidInput(
+            f"The study {study.study_name!r} is about another {', '.join(differing)}. "
+            "Use another name (--study) or another storage."
+        )
+
+
+class Ledger:
+    """Writes probes to a study as trials, and reads them back.
+
+    Args:
+        study: The study; its one direction must be "maximize".
+        engines: Engines that may be tried.
+        max_concurrency: Most batches in flight that may be tried.
+
+    Raises:
+        InvalidInput: The study minimises, or has several objectives.
+    """
+
+    def __init__(self, study: optuna.Study, engines: Sequence[str], max_concurrency: int) -> None:
+
+        if [direction.name for direction in study.directions] != ["MAXIMIZE"]:
+            raise InvalidInput('The study must have one objective, with direction="maximize".')
+        self._study = study
+        self._trial: optuna.Trial | None = None
+        self._engines = list(engines)
+        self._max_concurrency = max_concurrency
+
+    def outcomes(self) -> list[Outcome]:
+        """Return the outcomes of all finished probes, in their order."""
+        import optuna
+
+        trials = self._study.get_trials(deepcopy=False)
+        read = [
+            msgspec.convert(trial.user_attrs[_OUTCOME], Outcome)
+            for trial in trials
+            if _OUTCOME in trial.user_attrs and trial.state == optuna.trial.TrialState.COMPLETE
+        ]
+        return [*read, *self._fatal(trials)]
+
+    def _fatal(self, trials: Sequence[optuna.trial.FrozenTrial]) -> Iterator[Outcome]:
+        """A failure for each candidate that the tuner did not survive, more than once."""
+        import optuna
+
+        lost = [
+            msgspec.convert(trial.user_attrs[_CANDIDATE], Candidate)
+            for trial in trials
+            if trial.state == optuna.trial.TrialState.FAIL and _CANDIDATE in trial.user_attrs
+        ]
+        for candidate in dict.fromkeys(lost):
+            if lost.count(candidate) >= _FATAL_TRIES:
+                message = f"The tuner itself ended {lost.count(candidate)} times while trying this."
+                yield Failure(candidate, kind="crash", message=message)
+
+    def begin(self, candidate: Candidate) -> None:
+        """Write down what is about to be tried."""
+        self._study.enqueue_trial(
+            {
+                "batch_size": candidate.batch_size,
+                "engine": candidate.engine,
+                "concurrency": candidate.concurrency,
+            }
+        )
+        self._trial = self._study.ask()
+        self._suggest(self._trial, candidate.batch_size, candidate.batch_size)
+        self._note_candidate(candidate)
+
+    def propose(self, lowest: int, highest: int) -> Candidate:
+        """Have the study's sampler propose a batch size in a range, and the rest."""
+        self._trial = self._study.ask()
+        candidate = self._suggest(self._trial, lowest, highest)
+        self._note_candidate(candidate)
+        return candidate
+
+    def _suggest(self, trial: optuna.Trial, lowest: int, highest: int) -> Candidate:
+        size = trial.suggest_int("batch_size", lowest, highest, log=True)
+        engine = trial.suggest_categorical("engine", self._engines)
+        concurrency = trial.suggest_int("concurrency", 1, self._max_concurrency)
+        return Candidate(size, engine, concurrency=concurrency)
+
+    def _note_candidate(self, candidate: Candidate) -> None:
+        assert self._trial is not None  # noqa: S101  begin and propose set it
+        self._trial.set_user_attr(_CANDIDATE, msgspec.to_builtins(candidate))
+
+    def finish(self, outcome: Outcome, value: float, excesses: dict[str, float]) -> None:
+        """Write down what came of it.
+
+        Args:
+            outcome: What the probe brought back.
+            value: What the objective says; more is better, 0 where it did not run.
+            excesses: Log ratios to the limits; above 0 is over.
+        """
+        assert self._trial is not None  # noqa: S101  begin and propose set it
+        for key, excess in excesses.items():
+            if not math.isfinite(excess):
+                raise InvalidInput(f"The constraint {key!r} is {excess}, not a number.")
+            self._trial.set_constraint(key, excess)
+            # Told twice: optuna-dashboard does not read Optuna 5's constraints.
+            self._trial.set_user_attr(f"constraint.{key}", excess)
+        self._trial.set_user_attr(_OUTCOME, msgspec.to_builtins(outcome))
+        # A sampler such as GridSampler stops the study when its space is used up, and that
+        # raises outside Study.optimize; the trial is stored all the same.
+        with contextlib.suppress(RuntimeError):
+            self._study.tell(self._trial, value)
+        self._trial = None

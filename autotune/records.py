@@ -1,0 +1,394 @@
+"""What a tuning run knows, as values: candidates, outcomes, the recommendation, the record.
+
+Everything here is frozen and goes to JSON and back without loss. History of the format:
+
+1   first version
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from autotune.errors import InvalidInput, InvalidRecord
+from autotune.files import write_bytes
+from autotune.goal import Goal
+
+FORMAT_VERSION = 1
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class _BatchAndEngine(Struct, frozen=True):
+    batch_size: Positive
+    engine: str = "keras"
+
+
+class Candidate(_BatchAndEngine, frozen=True, kw_only=True):
+    """One way of running the model that can be tried.
+
+    Attributes:
+        batch_size: Rows in a batch.
+        engine: What runs one batch; "keras" is `model.predict_on_batch`, the reference.
+        concurrency: How many batches are in flight at once, each on a thread of its own.
+        threads: Threads that the engine uses for one call; None leaves it to the engine.
+
+    Example:
+        >>> str(Candidate(512, "compiled"))
+        '512 rows, compiled'
+    """
+
+    concurrency: Positive = 1
+    threads: Positive | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "concurrency", "threads"):
+            value = getattr(self, name)
+            if name == "threads" and value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InvalidInput(
+                    f"{name} must be a whole number of at least 1, but got {value!r}."
+                )
+
+    def __str__(self) -> str:
+        flights = f", {self.concurrency} in flight" if self.concurrency > 1 else ""
+        threads = f", {self.threads} threads" if self.threads else ""
+        plural = "" if self.batch_size == 1 else "s"
+        return f"{self.batch_size} row{plural}, {self.engine}{flights}{threads}"
+
+
+class _CandidateAndTimes(Struct, frozen=True):
+    candidate: Candidate
+    times_s: tuple[float, ...]
+
+
+class Measurement(
+    _CandidateAndTimes, frozen=True, kw_only=True, tag_field="outcome", tag="measured"
+):
+    """One candidate, timed.
+
+    Attributes:
+        candidate: What was timed.
+        times_s: Seconds of each timed call, in the order they were made; NumPy in, NumPy out.
+        span_s: Seconds from the first timed call to the end of the last; None where they ran
+            one after another, when it is their sum.
+        first_call_s: Seconds of the first call at this size, with tracing and compilation.
+        elapsed_s: Seconds that the probe took in all.
+        device_peak_bytes: Highest use of the framework's allocator during the probe, weights
+            included; None where the allocator keeps no count.
+        host_peak_bytes: Highest resident memory of the process during the probe.
+        disturbed: How many of the timed calls something else on the machine disturbed.
+        warnings: What a reader of the figures should know.
+    """
+
+    span_s: float | None = None
+    first_call_s: float = 0.0
+    elapsed_s: float = 0.0
+    device_peak_bytes: int | None = None
+    host_peak_bytes: int | None = None
+    disturbed: int = 0
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.times_s or min(self.times_s) <= 0:
+            raise InvalidInput("times_s must hold at least one call, each longer than 0 seconds.")
+        msgspec.structs.force_setattr(self, "times_s", tuple(self.times_s))
+
+    @property
+    def latency_s(self) -> float:
+        """Median seconds of a call."""
+        return statistics.median(self.times_s)
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows of all timed calls over the time that they took together."""
+        return self.candidate.batch_size * len(self.times_s) / (self.span_s or sum(self.times_s))
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The peak that is held against the memory limit: the allocator's, else the process's."""
+        return self.host_peak_bytes if self.device_peak_bytes is None else self.device_peak_bytes
+
+
+class _OnlyCandidate(Struct, frozen=True):
+    candidate: Candidate
+
+
+class OutOfMemory(
+    _OnlyCandidate, frozen=True, kw_only=True, tag_field="outcome", tag="out_of_memory"
+):
+    """One candidate that did not fit: an answer like any other, not an error.
+
+    Attributes:
+        candidate: What was tried.
+        where: Whose memory ran out: "device" or "host".
+        elapsed_s: Seconds that the probe took in all.
+        message: What the framework or the kernel said.
+    """
+
+    where: Literal["device", "host"] = "device"
+    elapsed_s: float = 0.0
+    message: str = ""
+
+
+FailureKind = Literal["timeout", "crash", "model_error", "mismatch"]
+
+
+class Failure(_OnlyCandidate, frozen=True, kw_only=True, tag_field="outcome", tag="failure"):
+    """One candidate that could not be timed, for another reason than memory.
+
+    Attributes:
+        candidate: What was tried.
+        kind: "timeout", "crash" (the child died), "model_error" (it raised), or "mismatch"
+            (the engine's answer differs from that of `keras`).
+        elapsed_s: Seconds that the probe took in all.
+        message: What is known of the reason.
+    """
+
+    kind: FailureKind
+    elapsed_s: float = 0.0
+    message: str = ""
+
+
+Outcome = Measurement | OutOfMemory | Failure
+
+Probe = Callable[[Candidate, float], Outcome]
+"""Tries a candidate, spending about that many seconds on timed calls."""
+
+LimitedBy = Literal["plateau", "memory", "latency", "max_batch_size", "failure", "budget"]
+
+
+class Recommendation(Struct, frozen=True, kw_only=True):
+    """The chosen candidate, what it is worth, and why it was chosen.
+
+    Attributes:
+        batch_size: Rows in a batch.
+        engine: What runs one batch.
+        concurrency: Batches in flight.
+        threads: Threads of the engine for one call; None leaves it to the engine.
+        rows_per_s: Rows per second, over the time of all timed calls.
+        rows_per_s_low: Lower end of the 95 % interval of `rows_per_s`; None for one call.
+        rows_per_s_high: Upper end.
+        latency_s: Median seconds of a batch.
+        latency_quantile_s: Seconds of a batch at the goal's quantile.
+        peak_bytes: Highest memory seen; None where it could not be read.
+        limited_by: What kept the batch size from being larger.
+        tied: Candidates that are within the goal's tolerance of the best.
+        reason: The choice in words.
+    """
+
+    batch_size: Positive
+    engine: str
+    concurrency: Positive
+    threads: Positive | None
+    rows_per_s: float
+    rows_per_s_low: float | None
+    rows_per_s_high: float | None
+    latency_s: float
+    latency_quantile_s: float
+    peak_bytes: int | None
+    limited_by: LimitedBy
+    tied: tuple[Candidate, ...]
+    reason: str
+
+    @property
+    def candidate(self) -> Candidate:
+        """The choice as a candidate, which a probe can try again."""
+        return Candidate(
+            self.batch_size, self.engine, concurrency=self.concurrency, threads=self.threads
+        )
+
+
+class Input(Struct, frozen=True):
+    """One input of the model as it was tuned: None stands for an axis of free length."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+class ModelInfo(Struct, frozen=True, kw_only=True):
+    """The model that was tuned.
+
+    Attributes:
+        name: The model's own name.
+        source: Where it came from: a path, "package.module:function" or "object".
+        sha256: Hash over configuration and weights.
+        inputs: Its inputs, without the rows.
+        parameters: Number of weights, trainable or not.
+        dtype_policy: The model's dtype policy, such as "float32".
+        jit_compile: Whether Keras compiles the model with XLA; changes speed and last digits.
+        backend: Keras's backend.
+    """
+
+    name: str
+    source: str
+    sha256: str
+    inputs: tuple[Input, ...]
+    parameters: int
+    dtype_policy: str
+    jit_compile: bool
+    backend: str
+
+
+class Machine(Struct, frozen=True, kw_only=True):
+    """The machine that the figures hold for.
+
+    Attributes:
+        device: Name of the device that ran the model.
+        device_kind: "cpu" or "gpu".
+        cpu: Name of the processor.
+        cpu_count: Processors that this process may use.
+        memory_bytes: Memory that this process may use: physical, or the container's limit.
+        device_memory_bytes: Memory of the GPU; None on a CPU.
+        system: Operating system.
+        versions: Versions of Python and the packages that matter.
+    """
+
+    device: str
+    device_kind: Literal["cpu", "gpu"]
+    cpu: str
+    cpu_count: int
+    memory_bytes: int
+    device_memory_bytes: int | None
+    system: str
+    versions: dict[str, str]
+
+
+class Loaded(Struct, frozen=True, kw_only=True):
+    """What is known once model and rows are ready to be measured.
+
+    Attributes:
+        model: The model.
+        machine: The machine.
+        engines: Engines that are ready.
+        unavailable: Engines that are not, with the reason.
+        sample_rows: How many rows stand for production input.
+        counts_device_peaks: Whether the framework's allocator tells its peaks here.
+        resident_bytes: Resident memory of the process with the model loaded.
+        warnings: What a reader should know before trusting the figures.
+    """
+
+    model: ModelInfo
+    machine: Machine
+    engines: tuple[str, ...]
+    unavailable: dict[str, str]
+    sample_rows: int
+    counts_device_peaks: bool
+    resident_bytes: int
+    warnings: tuple[str, ...]
+
+
+class TuningRecord(Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """One tuning run: what was asked, what was tried, what came of it.
+
+    Attributes:
+        goal: What was asked.
+        outcomes: Every probe, in the order they were made.
+        recommendation: The answer; None only in the record that `NoFeasibleBatchSize` carries.
+        memory_limit_bytes: What peaks were held against; None for no limit.
+        budget_s: Seconds that were allowed.
+        spent_s: Seconds that the probes took.
+        seed: Seed of the search.
+        sample_rows: How many rows stood for production input.
+        model: The model; None where the search was given a bare probe.
+        machine: The machine; None where the search was given a bare probe.
+        unavailable: Engines that were not tried, with the reason.
+        warnings: What a reader should know before trusting the figures.
+        created: Date and time, ISO 8601; "" where the search was given a bare probe.
+        format_version: Version of this document's format.
+    """
+
+    goal: Goal
+    outcomes: tuple[Outcome, ...]
+    recommendation: Recommendation | None
+    memory_limit_bytes: int | None = None
+    budget_s: float = 0.0
+    spent_s: float = 0.0
+    seed: int = 0
+    sample_rows: int = 0
+    model: ModelInfo | None = None
+    machine: Machine | None = None
+    unavailable: dict[str, str] = {}
+    warnings: tuple[str, ...] = ()
+    created: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> bytes:
+        """Return the record as indented JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write the record to a JSON file, atomically.
+
+        Raises:
+            EnvironmentFault: The file cannot be written.
+        """
+        write_bytes(Path(path), self.to_json())
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str = "The record") -> TuningRecord:
+        """Read a record from JSON; `where` names it in errors.
+
+        Raises:
+            InvalidRecord: It is not a record, it is damaged, or its format is newer than this
+                version of autotune reads.
+        """
+        try:
+            version = msgspec.json.decode(data, type=_Version).format_version
+            if version > FORMAT_VERSION:
+                raise InvalidRecord(
+                    f"{where} has format version {version}; this autotune reads up to "
+                    f"{FORMAT_VERSION}. Upgrade it: pip install --upgrade keras-autotune."
+                )
+            return msgspec.json.decode(data, type=cls)
+        except msgspec.MsgspecError as error:
+            raise InvalidRecord(
+                f"{where} is not a tuning record, or is damaged: {error}."
+            ) from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> TuningRecord:
+        """Read a record that `save` wrote.
+
+        Raises:
+            InvalidRecord: No such file, not a record, damaged, or of a newer format.
+        """
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise InvalidRecord(f"Cannot read {path}: {error.strerror or error}.") from error
+        return cls.from_json(data, str(path))
+
+
+class _Version(Struct):
+    format_version: int
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """What `on_event` is told: before each probe (`outcome` None), and after it.
+
+    Attributes:
+        candidate: What is tried.
+        outcome: What came of it; None before the probe.
+        best: Most rows per second so far; None before the first measurement.
+        spent_s: Seconds that the probes took so far.
+        budget_s: Seconds that are allowed.
+    """
+
+    candidate: Candidate
+    outcome: Outcome | None
+    best: Measurement | None
+    spent_s: float
+    budget_s: float
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of `TuningRecord`, which docs/record.schema.json holds."""
+    return msgspec.json.schema(TuningRecord)

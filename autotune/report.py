@@ -1,0 +1,169 @@
+"""For people: what a tuning run found, as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from autotune.records import (
+    Candidate,
+    Failure,
+    Measurement,
+    Outcome,
+    OutOfMemory,
+    Progress,
+    TuningRecord,
+)
+from autotune.units import format_bytes, format_rate, format_seconds
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+
+def summary(record: TuningRecord) -> RenderableType:
+    """Return the answer, how far to trust it, and the curve, for rich's console."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(line) for line in _facts(record)]
+    chosen = record.recommendation
+    if chosen:
+        parts.insert(0, Text(printable(chosen.reason), style="bold"))
+    parts.append(Text())
+    parts.append(_curve(record))
+    parts.extend(Text(f"Note: {printable(note)}", style="yellow") for note in _notes(record))
+    return Group(*parts)
+
+
+def _facts(record: TuningRecord) -> list[str]:
+    facts: list[str] = []
+    chosen = record.recommendation
+    if chosen:
+        speed = format_rate(chosen.rows_per_s)
+        if chosen.rows_per_s_low is not None and chosen.rows_per_s_high is not None:
+            low, high = format_rate(chosen.rows_per_s_low), format_rate(chosen.rows_per_s_high)
+            speed += f" (95 % interval {low} to {high})"
+        latency = format_seconds(chosen.latency_s)
+        tail = format_seconds(chosen.latency_quantile_s)
+        facts.append(f"speed      {speed}")
+        facts.append(f"latency    {latency} median, {tail} at {record.goal.quantile:.0%}, a batch")
+        if chosen.peak_bytes is not None:
+            limit = record.memory_limit_bytes
+            allowed = f" of {format_bytes(limit)}" if limit else ""
+            facts.append(f"memory     {format_bytes(chosen.peak_bytes)} at the peak{allowed}")
+        if chosen.tied:
+            facts.append("tied with  " + "; ".join(map(str, chosen.tied)))
+    if record.model:
+        facts.append(f"model      {printable(record.model.name)} on {record.model.backend}")
+    if record.machine:
+        machine = record.machine
+        facts.append(f"machine    {printable(machine.device)}, {machine.cpu_count} processors")
+    facts.append(f"effort     {len(record.outcomes)} probes, {format_seconds(record.spent_s)}")
+    return facts
+
+
+def _notes(record: TuningRecord) -> list[str]:
+    unavailable = [f"Not tried: {name}. {why}" for name, why in record.unavailable.items()]
+    return [*record.warnings, *unavailable]
+
+
+def _curve(record: TuningRecord) -> Table:
+    """A row a batch size, a column an engine and concurrency."""
+    from rich.table import Table
+    from rich.text import Text
+
+    lanes = list(dict.fromkeys(_lane(o.candidate) for o in record.outcomes))
+    cells: dict[tuple[int, str], list[Outcome]] = {}
+    for outcome in record.outcomes:
+        key = (outcome.candidate.batch_size, _lane(outcome.candidate))
+        cells.setdefault(key, []).append(outcome)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("batch size", justify="right")
+    for lane in lanes:
+        table.add_column(Text(printable(lane)), justify="right")
+    chosen = record.recommendation.candidate if record.recommendation else None
+    for size in sorted({size for size, _ in cells}):
+        row = [Text(str(size))]
+        for lane in lanes:
+            is_chosen = chosen is not None and (size, lane) == (chosen.batch_size, _lane(chosen))
+            text = _cell(cells.get((size, lane), []))
+            row.append(Text(f"> {text}" if is_chosen else text, style="bold" * is_chosen))
+        table.add_row(*row)
+    return table
+
+
+def _lane(candidate: Candidate) -> str:
+    return str(candidate).partition(", ")[2]
+
+
+def _cell(outcomes: list[Outcome]) -> str:
+    if any(isinstance(outcome, OutOfMemory) for outcome in outcomes):
+        return "out of memory"
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    if failures:
+        return failures[0].kind.replace("_", " ")
+    measured = [outcome for outcome in outcomes if isinstance(outcome, Measurement)]
+    if not measured:
+        return ""
+    calls = sum(len(m.times_s) for m in measured)
+    seconds = sum(m.span_s or sum(m.times_s) for m in measured)
+    return format_rate(measured[0].candidate.batch_size * calls / seconds)
+
+
+def progress_line(progress: Progress) -> str:
+    """Say on one line what is being tried and what is best so far."""
+    left = format_seconds(max(0.0, progress.budget_s - progress.spent_s))
+    line = f"{left} left, trying {progress.candidate}"
+    if progress.best is not None:
+        line += f"; best {format_rate(progress.best.rows_per_s)} at {progress.best.candidate}"
+    return line
+
+
+def comparison(rows: int, timings: Sequence[Timed]) -> RenderableType:
+    """Return a table of ways to predict the same rows, the first one being the measure."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in (f"{rows:,} rows with", "seconds", "slowest", "rows/s", "times faster", "accuracy"):
+        table.add_column(name, justify="left" if "with" in name else "right")
+    for timing in timings:
+        table.add_row(
+            timing.name,
+            format_seconds(timing.seconds),
+            format_seconds(timing.slowest_s),
+            format_rate(rows / timing.seconds).removesuffix(" rows/s"),
+            f"{timings[0].seconds / timing.seconds:.1f}",
+            f"{timing.accuracy:.1%}",
+        )
+    return table
+
+
+class Timed(Protocol):
+    """One way to predict, timed; see `demo.Timing`."""
+
+    @property
+    def name(self) -> str:
+        """The call."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """Median seconds."""
+        ...
+
+    @property
+    def slowest_s(self) -> float:
+        """Seconds of the slowest round."""
+        ...
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        ...
+
+
+def printable(text: str, limit: int = 300) -> str:
+    """Return text from outside as one line that cannot move the cursor or change a colour."""
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."

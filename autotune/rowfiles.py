@@ -1,0 +1,176 @@
+"""Rows in files: `.npy`, `.npz`, `.csv` and `.parquet`, read and written without pickle."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autotune.errors import InvalidSample
+from autotune.files import replacing
+from autotune.workload import Array, Nested, Spec, Table, flatten, leaf_names
+
+SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
+
+
+def read_rows(path: Path) -> Nested:
+    """Read rows from a file.
+
+    Args:
+        path: `.npy` (mapped into memory), `.npz` (inputs by name), `.csv` (numbers, with or
+            without a line of column names) or `.parquet`.
+
+    Returns:
+        An array, a dict of arrays, or a `Table`, which `to_inputs` arranges for a model.
+
+    Raises:
+        InvalidSample: No such file, another kind of file, or content that cannot be read.
+    """
+    readers = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv, ".parquet": _read_parquet}
+    reader = readers.get(path.suffix.lower())
+    if not path.is_file():
+        raise InvalidSample(f"Sample file not found: {path}.")
+    if reader is None:
+        raise InvalidSample(f"{path} is not a file of rows: expected one of {', '.join(SUFFIXES)}.")
+    try:
+        return reader(path)
+    except InvalidSample:
+        raise
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        hint = " (arrays of Python objects are refused: save plain numbers)" * (
+            "allow_pickle" in str(error)
+        )
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InvalidSample(f"{path} cannot be read as rows: {first}{hint}") from error
+
+
+def _read_npy(path: Path) -> Array:
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _read_npz(path: Path) -> Nested:
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    # np.savez(path, rows) names its only array arr_0: that is an array, not an input's name.
+    return arrays["arr_0"] if list(arrays) == ["arr_0"] else arrays
+
+
+def _read_csv(path: Path) -> Table:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        first = next(csv.reader(file), None)
+    if first is None:
+        raise InvalidSample(f"{path} is empty.")
+    has_names = not all(_is_number(cell) for cell in first)
+    with path.open(encoding="utf-8-sig") as file:
+        values = np.loadtxt(file, delimiter=",", skiprows=int(has_names), ndmin=2, quotechar='"')
+    if values.size == 0:
+        raise InvalidSample(f"{path} has no rows below its line of column names.")
+    names = first if has_names else [str(index) for index in range(len(first))]
+    return Table(zip(names, values.T, strict=True))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_parquet(path: Path) -> Table:
+    try:
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise InvalidSample(
+            "Reading .parquet needs a package that is not installed: "
+            "pip install 'keras-autotune[parquet]'."
+        ) from error
+    table = pyarrow.parquet.read_table(path)
+    return Table((name, _column(table.column(name), name)) for name in table.column_names)
+
+
+def _column(column: Any, name: str) -> Array:
+    """One column as an array; lists of one length become a further axis."""
+    values = column.to_numpy()
+    if values.dtype == object and len(values) and isinstance(values[0], np.ndarray):
+        lengths = {len(value) for value in values}
+        if len(lengths) > 1:
+            raise InvalidSample(f"Column {name!r} holds lists of unequal length: pad them to one.")
+        values = np.stack([np.asarray(list(value)) for value in values])
+    return np.asarray(values)
+
+
+def to_inputs(table: Table, inputs: Sequence[Spec]) -> Nested:
+    """Arrange the columns of a table as the inputs of a model.
+
+    Columns that bear the inputs' names become these inputs. Otherwise a model with one input
+    takes all columns, in their order, as the values of a row.
+
+    Raises:
+        InvalidSample: Neither fits; the message says what the model wants.
+    """
+    if all(spec.name in table for spec in inputs):
+        arranged = {spec.name: _fit(table[spec.name], spec) for spec in inputs}
+        return arranged if len(inputs) > 1 else next(iter(arranged.values()))
+    if len(inputs) > 1:
+        missing = ", ".join(repr(spec.name) for spec in inputs if spec.name not in table)
+        raise InvalidSample(f"No column for input {missing} (columns: {_listed(table)}).")
+    flat = [column.reshape(len(column), -1) for column in table.values()]
+    return _fit(np.concatenate(flat, axis=1), inputs[0])
+
+
+def _fit(values: Array, spec: Spec) -> Array:
+    free = sum(axis is None for axis in spec.shape)
+    shape = [-1 if axis is None else axis for axis in spec.shape]
+    values = values.reshape(len(values), -1)
+    fixed = int(np.prod([axis for axis in shape if axis > 0], dtype=int))
+    fits = values.shape[1] % fixed == 0 if free == 1 else values.shape[1] == fixed
+    if not fits or free > 1:
+        raise InvalidSample(
+            f"The table gives {values.shape[1]} values a row, "
+            f"but the model's input {spec.name!r} is {spec}."
+        )
+    if np.dtype(spec.dtype).kind in "iub" and not np.all(np.isfinite(values)):
+        raise InvalidSample(f"The table has empty or NaN cells, but input {spec.name!r} is {spec}.")
+    return values.reshape(len(values), *shape).astype(spec.dtype)
+
+
+def _listed(table: Table) -> str:
+    names = [repr(name) for name in list(table)[:10]]
+    return ", ".join(names) + (", ..." if len(table) > 10 else "")
+
+
+def write_rows(path: Path, outputs: Nested) -> None:
+    """Write outputs to a `.npy` file, or with names to `.npz`; atomically.
+
+    Raises:
+        InvalidSample: Another kind of file, or several outputs for a `.npy` file.
+        EnvironmentFault: The file cannot be written.
+    """
+    leaves, _ = flatten(outputs)
+    check_output_file(path)
+    if path.suffix.lower() == ".npy" and len(leaves) > 1:
+        raise InvalidSample(f"The model has {len(leaves)} outputs: write them to a .npz file.")
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        if path.suffix.lower() == ".npy":
+            np.save(file, leaves[0], allow_pickle=False)
+        else:
+            names = [name.replace("/", ".") or "output" for name in leaf_names(outputs)]
+            arrays: dict[str, Any] = dict(zip(names, leaves, strict=True))
+            np.savez(file, allow_pickle=False, **arrays)
+
+
+def check_output_file(path: Path) -> None:
+    """Refuse an output file that `write_rows` could not write, before any work is done.
+
+    Raises:
+        InvalidSample: The suffix is neither `.npy` nor `.npz`, or the folder is missing.
+    """
+    if path.suffix.lower() not in (".npy", ".npz"):
+        raise InvalidSample(f"Outputs are written as .npy or .npz, but got {path}.")
+    if not path.parent.is_dir():
+        raise InvalidSample(f"The folder of the output file does not exist: {path.parent}.")

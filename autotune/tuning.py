@@ -1,0 +1,259 @@
+"""`tune`: model and sample in, tuned predictor out. The room to read first.
+
+A model is opened in a child process, tried there at one batch size after another, and judged
+here; this process loads no framework unless it has one already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import msgspec
+
+from autotune import device
+from autotune.engines import NAMES as ENGINES
+from autotune.errors import (
+    EngineUnavailable,
+    InvalidInput,
+    ModelNotPortable,
+    NoFeasibleBatchSize,
+)
+from autotune.goal import Goal
+from autotune.predictor import TunedPredictor
+from autotune.probe import IsolatedProbe
+from autotune.records import Loaded, Probe, Progress, TuningRecord
+from autotune.searching import Strategy, bind, search
+from autotune.subjects import Subject, subject_of
+from autotune.units import format_bytes
+from autotune.worker import DrawnRows, Load, SavedRows
+from autotune.workload import Nested, Synthetic, Workload
+
+if TYPE_CHECKING:
+    import keras
+    import optuna
+
+    from autotune.models import ModelFactory, ModelFile
+
+_log = logging.getLogger("autotune")
+
+Isolation = Literal["process", "none"]
+
+RESERVE = 0.10  # of free memory, left for everybody else
+# A fresh process took 1.57 to 1.61 times what TensorFlow's allocator counted, above what it
+# took before the first batch (measured on a CPU).
+PROCESS_PER_ALLOCATED = 1.6
+MAX_SAMPLE_BYTES = 2**30  # more rows than that only make the copy for the child slow
+MAX_CONCURRENCY = 4
+
+
+def tune(
+    model: keras.Model | str | Path | ModelFile | ModelFactory,
+    sample: Nested | Synthetic,
+    goal: Goal | None = None,
+    *,
+    engines: Sequence[str] | None = None,
+    concurrency: Sequence[int] | None = None,
+    budget_s: float = 60.0,
+    isolation: Isolation = "process",
+    study: optuna.Study | None = None,
+    strategy: Strategy = "ladder",
+    seed: int = 0,
+    on_event: Callable[[Progress], None] | None = None,
+) -> TunedPredictor:
+    """Find the batch size, engine and concurrency that serve a goal best for one model here.
+
+    Args:
+        model: A Keras model, a path to a `.keras` file, or "package.module:function" that
+            makes the model.
+        sample: Rows that stand for production input: an array of shape `(rows, ...)`, or a
+            dict, list or tuple of such arrays; `Synthetic()` draws rows from the model's inputs.
+        goal: What to maximise, and under which limits; by default the most rows per second.
+        engines: Engines to try; None for all that can run the model here.
+        concurrency: Numbers of batches in flight to try; None for powers of two up to the
+            processors that this process may use, at most 4.
+        budget_s: Seconds for probing; loading the model comes on top.
+        isolation: "process" probes in a child, whose death harms nobody; "none" in this process.
+        study: An Optuna study to write to and go on from; see `open_study`.
+        strategy: "ladder", or "sampler" for the study's own sampler.
+        seed: Seed of the search.
+        on_event: Called before and after each probe.
+
+    Returns:
+        A predictor that follows the recommendation.
+
+    Raises:
+        InvalidModel: The model cannot be opened, or cannot be cut into batches.
+        InvalidSample: The rows do not fit the model.
+        NoFeasibleBatchSize: No candidate is within the goal's limits.
+        ProbeFailed: The child process could not load the model.
+    """
+    goal = goal or Goal()
+    _check(engines, isolation)
+    rows = sample if isinstance(sample, Synthetic) else Workload(sample).at_most(MAX_SAMPLE_BYTES)
+    subject = subject_of(model)
+    with contextlib.ExitStack() as stack:
+        probe, loaded = _make_ready(stack, subject, rows, isolation, engines, seed)
+        names, flights = loaded.engines, tuple(concurrency or _flights())
+        if not names:
+            raise EngineUnavailable(" ".join(loaded.unavailable.values()))
+        if study is not None:
+            bind(study, _subject_matter(loaded, goal, names, flights))
+        try:
+            record = search(
+                probe,
+                goal,
+                engines=names,
+                concurrency=flights,
+                budget_s=budget_s,
+                memory_limit_bytes=_memory_limit(goal, loaded),
+                study=study,
+                strategy=strategy,
+                seed=seed,
+                on_event=on_event,
+            )
+        except NoFeasibleBatchSize as error:
+            error.record = _complete(error.record, loaded, sample) if error.record else None
+            raise
+    return TunedPredictor(_complete(record, loaded, sample), subject.open, subject.put)
+
+
+def _check(engines: Sequence[str] | None, isolation: str) -> None:
+    if isinstance(engines, str):
+        raise InvalidInput(f"engines must be a sequence of names, but got {engines!r}.")
+    unknown = [name for name in engines or () if name not in ENGINES]
+    if unknown:
+        raise EngineUnavailable(
+            f"There is no engine {unknown[0]!r}; there are: {', '.join(ENGINES)}."
+        )
+    if isolation not in get_args(Isolation):
+        known = ", ".join(get_args(Isolation))
+        raise InvalidInput(f"isolation must be one of {known}, but got {isolation!r}.")
+
+
+def _make_ready(
+    stack: contextlib.ExitStack,
+    subject: Subject,
+    rows: Workload | Synthetic,
+    isolation: Isolation,
+    engines: Sequence[str] | None,
+    seed: int,
+) -> tuple[Probe, Loaded]:
+    """Make the probe, in a child or in this process, with model and rows loaded."""
+    warning = ""
+    if isolation == "process":
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autotune-")))
+        try:
+            request = _request(subject, rows, folder, engines, seed)
+            child = stack.enter_context(IsolatedProbe(request))
+            return child, child.load()
+        except ModelNotPortable as error:
+            warning = (
+                f"Measuring in this process, where running out of memory ends the program: {error} "
+                "To have it measured in a process of its own, give a .keras file or "
+                "'module:function', with the model's own classes in a module."
+            )
+            _log.warning("%s", warning)
+    from autotune.bench import set_up
+
+    probe, loaded = set_up(subject.open(), rows, engines, subject.name, seed)
+    if warning:
+        loaded = msgspec.structs.replace(loaded, warnings=(*loaded.warnings, warning))
+    return probe, loaded
+
+
+def _request(
+    subject: Subject,
+    rows: Workload | Synthetic,
+    folder: Path,
+    engines: Sequence[str] | None,
+    seed: int,
+) -> Load:
+    """Write what the child needs to `folder`, and say where it lies."""
+    sample: SavedRows | DrawnRows
+    if isinstance(rows, Synthetic):
+        sample = DrawnRows(rows.rows, rows.shapes)
+    else:
+        (folder / "rows").mkdir()
+        rows.save(folder / "rows")
+        sample = SavedRows(str(folder / "rows"))
+    parcel = subject.pack(folder, rows)
+    return Load(
+        id=0,
+        model=parcel.model,
+        name=subject.name,
+        sample=sample,
+        engines=tuple(engines) if engines else None,
+        python_path=tuple(str(Path(path).absolute()) for path in (*sys.path, "")),
+        expected=parcel.expected,
+        save_to=parcel.save_to,
+        seed=seed,
+    )
+
+
+def _flights() -> list[int]:
+    """Powers of two up to the processors that this process may use."""
+    most = min(MAX_CONCURRENCY, device.cpu_count())
+    return [flights for flights in (1, 2, 4) if flights <= most]
+
+
+def _subject_matter(
+    loaded: Loaded, goal: Goal, engines: Sequence[str], concurrency: Sequence[int]
+) -> dict[str, str]:
+    """What all trials of one study must have in common."""
+    return {
+        "model": loaded.model.sha256,
+        "goal": msgspec.json.encode(goal).decode(),
+        "device": loaded.machine.device,
+        "engines": " ".join(engines),
+        "concurrency": " ".join(map(str, concurrency)),
+    }
+
+
+def _memory_limit(goal: Goal, loaded: Loaded) -> int | None:
+    """What the peaks of candidates are held against, in bytes; None where nothing is known.
+
+    On a GPU that is memory of the GPU. On a CPU the budget is for the whole process, and the
+    peaks are the framework's allocator's if it counts them.
+    """
+    if loaded.machine.device_kind == "gpu":
+        free = [gpu.memory.free_bytes for gpu in device.gpus()]
+        by_default = int((1 - RESERVE) * free[0]) if len(free) == 1 else None
+        return goal.memory_budget_bytes or by_default
+    available = int((1 - RESERVE) * device.host_memory().free_bytes) + loaded.resident_bytes
+    budget = goal.memory_budget_bytes or available
+    if not loaded.counts_device_peaks:
+        return budget
+    limit = int((budget - loaded.resident_bytes) / PROCESS_PER_ALLOCATED)
+    if limit <= 0:
+        raise NoFeasibleBatchSize(
+            f"No batch size fits: the process with the model takes "
+            f"{format_bytes(loaded.resident_bytes)} before the first batch, and "
+            f"{format_bytes(budget)} may be used. Raise the memory budget."
+        )
+    return limit
+
+
+def _complete(record: TuningRecord, loaded: Loaded, sample: Nested | Synthetic) -> TuningRecord:
+    """Add what the search cannot know: model, machine, date, warnings."""
+    warnings = list(loaded.warnings)
+    if isinstance(sample, Synthetic):
+        warnings.append(
+            "The rows were drawn at random: speed can depend on the values, so tune with real rows "
+            "when you have them."
+        )
+    return msgspec.structs.replace(
+        record,
+        model=loaded.model,
+        machine=loaded.machine,
+        sample_rows=loaded.sample_rows,
+        unavailable=loaded.unavailable,
+        warnings=tuple(warnings),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
