@@ -138,8 +138,8 @@ def refuse_code(path: Path, findings: list[Finding]) -> None:
         if finding.class_name in (*PYTHON_CODE_CLASSES, "__lambda__"):
             where = f"layer {finding.layer_name!r}, {finding.class_name}"
             raise InvalidModel(
-                f"{path} contains Python code ({where}). Load it only if you trust whoever made it: --unsafe-load, in Python "
-                "ModelFile(path, unsafe=True)."
+                f"{path} contains Python code ({where}). Load it only if you trust whoever made "
+                "it: --unsafe-load, in Python ModelFile(path, unsafe=True)."
             )
 
 

@@ -1,0 +1,61 @@
+"""Real models for all tests, small enough to build in milliseconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture(scope="session")
+def keras() -> Any:
+    """Keras, imported when the first test asks for it."""
+    import keras as module
+
+    return module
+
+
+@pytest.fixture
+def mlp(keras: Any) -> Any:
+    """One input of 10 numbers, one output of 1: the seed's model without its training."""
+    layers = keras.layers
+    return keras.Sequential(
+        [keras.Input((10,), name="x"), layers.Dense(16, activation="relu"), layers.Dense(1)],
+        name="mlp",
+    )
+
+
+@pytest.fixture
+def two_by_two(keras: Any) -> Any:
+    """Two named inputs, and a dict of two outputs."""
+    a, b = keras.Input((4,), name="a"), keras.Input((3,), name="b")
+    joined = keras.layers.Concatenate()([a, b])
+    outputs = {
+        "score": keras.layers.Dense(1)(joined),
+        "label": keras.layers.Dense(5, activation="softmax")(joined),
+    }
+    return keras.Model({"a": a, "b": b}, outputs, name="two_by_two")
+
+
+@pytest.fixture
+def rows() -> np.ndarray[Any, Any]:
+    """50 rows for `mlp`, all different."""
+    return np.random.default_rng(0).standard_normal((50, 10)).astype(np.float32)
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[[Any, str], Path]:
+    """Save a model to a `.keras` file of this test and return its path."""
+
+    def save_model(model: Any, name: str = "model.keras") -> Path:
+        path = tmp_path / name
+        model.save(path)
+        return path
+
+    return save_model
