@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -19,10 +19,10 @@ from typer.exceptions import Exit, TyperException
 
 from autotune import __version__
 from autotune.errors import AutotuneError, InvalidInput, NoFeasibleBatchSize, one_line
+from autotune.terminal import print_record, print_renderable, progress
 from autotune.units import parse_bytes, parse_seconds, parse_share
 
 if TYPE_CHECKING:
-    from autotune.records import Progress, TuningRecord
     from autotune.workload import Nested
 
 _T = TypeVar("_T")
@@ -185,7 +185,7 @@ def tune(
     _check_out(out)
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_study(storage, study)) if storage else None
-        show_progress = stack.enter_context(_progress(quiet))
+        show_progress = stack.enter_context(progress(quiet))
         predictor = tune_model(
             source,
             _sample(sample, synthetic, shape or []),
@@ -201,7 +201,7 @@ def tune(
         )
         if out:
             predictor.save(out)
-    _print_record(predictor.record, json)
+    print_record(predictor.record, json)
     if out:
         sys.stderr.write(f"Tuned predictor written to {out}: autotune.load({str(out)!r})\n")
 
@@ -246,7 +246,7 @@ def show(
     from autotune.records import TuningRecord
 
     record = artifact.read(path).record if path.is_dir() else TuningRecord.load(path)
-    _print_record(record, json)
+    print_record(record, json)
 
 
 @app.command()
@@ -263,15 +263,15 @@ def demo(
     from autotune.report import comparison
 
     budget_s = _read(parse_seconds, "--budget", budget) or 0.0
-    with _progress(quiet) as show_progress:
+    with progress(quiet) as show_progress:
         found = run_demo(budget_s, show_progress)
     if json:
         import msgspec
 
         sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
     else:
-        _print(comparison(found.rows, found.timings))
-        _print_record(found.record, False)
+        print_renderable(comparison(found.rows, found.timings))
+        print_record(found.record, False)
 
 
 def _read(parse: Callable[[str], _T], option: str, text: str | None) -> _T | None:
@@ -321,53 +321,6 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     if not sizes or min(sizes) < 1:
         raise InvalidInput(f"--shape must look like image=224,224,3, but got {text!r}.")
     return name, sizes
-
-
-def _print_record(record: TuningRecord, json: bool) -> None:
-    if json:
-        sys.stdout.buffer.write(record.to_json())
-        return
-    from autotune.report import summary
-
-    _print(summary(record))
-
-
-def _print(renderable: Any) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 120  # a pipe has no width, and a log is read in a wide window
-    console.print(renderable, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """A line on a terminal that says what is tried and what is best; nothing elsewhere."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    from autotune.report import progress_line
-
-    columns = BarColumn(20), TextColumn("{task.description}", markup=False)
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("loading the model", total=None)
-
-        def show_progress(event: Progress) -> None:
-            bar.update(
-                task,
-                description=progress_line(event),
-                total=event.budget_s,
-                completed=min(event.spent_s, event.budget_s),
-            )
-
-        yield show_progress
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ import msgspec
 
 from autotune.errors import InvalidInput, NoFeasibleBatchSize
 from autotune.goal import Goal
+from autotune.judging import excesses, values_of
 from autotune.ledger import Ledger, bind, open_study, study_in_memory
-from autotune.recommend import excesses, recommend, values_of
+from autotune.recommend import recommend
 from autotune.records import Candidate, Measurement, Outcome, Probe, Progress, TuningRecord
 from autotune.strategy import FINALISTS, ROUNDS, Situation, next_candidate
 
@@ -117,6 +118,10 @@ class Driver:
         seed: int,
     ) -> None:
         _check(engines, concurrency, budget_s, strategy)
+        if memory_limit_bytes is not None and memory_limit_bytes < 1:
+            raise InvalidInput(
+                f"memory_limit_bytes must be positive, but got {memory_limit_bytes}."
+            )
         self._ledger = Ledger(study, engines, max(concurrency))
         self._strategy = strategy
         self._budget_s = budget_s

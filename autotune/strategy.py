@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from autotune.forecast import upper_bound_bytes
 from autotune.goal import Goal
-from autotune.recommend import Lane, is_allowed, lane_of, pooled, values_of
+from autotune.judging import Lane, is_allowed, lane_of, pooled, values_of
 from autotune.records import Candidate, Measurement, Outcome
 
 PATIENCE = 2  # rungs without gain before a ladder ends: one dip is not a plateau
@@ -69,9 +69,9 @@ class Situation:
     def may_try(self, lane: Lane, size: int) -> bool:
         """Whether a new size is within the bounds, the forecast and the time that is left."""
         goal = self.goal
-        candidate = at(lane, size)
         if not goal.min_batch_size <= size <= (goal.max_batch_size or LARGEST):
             return False
+        candidate = at(lane, size)
         if candidate in self.refused or not self._fits_in_memory(lane, candidate):
             return False
         return self._expected_s(lane, size) <= self.remaining_s

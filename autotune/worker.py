@@ -179,12 +179,12 @@ def _open_model(source: FileSource | FactorySource, *, in_memory: bool) -> keras
 def _check_arrived_whole(model: keras.Model, sample: Any, folder: Path) -> None:
     """Compare the first rows' outputs with those of the model that was sent."""
     from autotune import engines
-    from autotune.engines.keras import KerasEngine
     from autotune.workload import Workload
 
     expected = Workload.open_saved(folder)
-    rows = expected.take(expected.rows)
-    found = engines.difference(KerasEngine(model)(sample.take(expected.rows)), rows)
+    rows = sample.take(expected.rows)
+    engine = engines.build(engines.REFERENCE, model, rows)
+    found = engines.difference(engine(rows), expected.take(expected.rows))
     if found:
         raise ModelNotPortable(f"The model does not survive being saved and loaded: {found}.")
 

@@ -1,0 +1,60 @@
+"""The terminal: a record printed for people or as JSON, and a line that shows progress."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autotune.records import Progress, TuningRecord
+
+
+def print_record(record: TuningRecord, json: bool) -> None:
+    """Print a record to standard output."""
+    if json:
+        sys.stdout.buffer.write(record.to_json())
+        return
+    from autotune.report import summary
+
+    print_renderable(summary(record))
+
+
+def print_renderable(renderable: Any) -> None:
+    """Print what `report` made: in colour on a terminal, plain elsewhere."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120  # a pipe has no width, and a log is read in a wide window
+    console.print(renderable, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
+    """A line on a terminal that says what is tried and what is best; nothing elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    from autotune.report import progress_line
+
+    columns = BarColumn(20), TextColumn("{task.description}", markup=False)
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("loading the model", total=None)
+
+        def show_progress(event: Progress) -> None:
+            bar.update(
+                task,
+                description=progress_line(event),
+                total=event.budget_s,
+                completed=min(event.spent_s, event.budget_s),
+            )
+
+        yield show_progress

@@ -1,0 +1,129 @@
+"""The house: which room may import which, and which outside world has its home where.
+
+A room below may never import one above; a new import is a decision, and stands here.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import autotune
+
+HOME = Path(autotune.__file__).parent
+
+# room: (floor, rooms it may import, packages of the outside world that it may import)
+ROOMS: dict[str, tuple[int, str, str]] = {
+    "errors": (0, "records", ""),  # for type checkers only: an error carries a record
+    "units": (0, "", ""),
+    "files": (1, "errors", ""),
+    "goal": (1, "errors", ""),
+    "device": (1, "", "psutil pynvml"),
+    "allocator": (1, "", "tensorflow"),
+    "workload": (1, "errors", "numpy optree"),
+    "forecast": (1, "", "numpy"),
+    "records": (2, "errors files goal", "msgspec"),
+    "rowfiles": (2, "errors files workload", "numpy pyarrow"),
+    "modelfiles": (2, "errors", ""),
+    "models": (3, "errors modelfiles workload", "keras numpy"),
+    "artifact": (3, "errors files records", "msgspec"),
+    "judging": (3, "goal records", "numpy"),
+    "report": (3, "records units", "rich"),
+    "batchable": (4, "errors workload", "keras numpy"),
+    "inputs": (4, "errors models rowfiles workload", "keras numpy"),
+    "engines": (4, "errors workload", "keras numpy"),
+    "engines.keras": (4, "workload", "keras numpy optree"),
+    "engines.compiled": (4, "errors workload", "keras numpy optree tensorflow"),
+    "describe": (4, "device models records workload", "keras tensorflow jax torch"),
+    "recommend": (4, "errors goal judging records units", ""),
+    "strategy": (4, "forecast goal judging records", ""),
+    "ledger": (4, "errors records", "filelock msgspec optuna"),
+    "measure": (5, "allocator device engines errors records workload", "keras msgspec"),
+    "searching": (5, "errors goal judging ledger recommend records strategy", "msgspec optuna"),
+    "predictor": (
+        5,
+        "artifact engines errors inputs models records rowfiles workload",
+        "keras numpy",
+    ),
+    "bench": (
+        6,
+        "allocator batchable describe device engines inputs measure records workload",
+        "keras",
+    ),
+    "worker": (
+        7,
+        "bench engines errors measure models records workload",
+        "keras msgspec tensorflow",
+    ),
+    "probe": (8, "device errors records worker", "msgspec"),
+    "subjects": (8, "batchable errors files models worker workload", "keras"),
+    "tuning": (
+        9,
+        "bench device engines errors goal models predictor probe records searching subjects "
+        "units worker workload",
+        "keras msgspec optuna",
+    ),
+    "demo": (10, "goal records tuning", "msgspec numpy"),
+    "terminal": (10, "records report", "rich"),
+    "cli": (
+        11,
+        "artifact demo errors goal ledger models predictor records report rowfiles terminal tuning "
+        "units workload",
+        "msgspec typer",
+    ),
+}
+
+
+def room_of(path: Path) -> str:
+    """The name of a file as a room: a folder is the room of its __init__."""
+    parts = path.relative_to(HOME).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {
+    room_of(path): path
+    for path in HOME.rglob("*.py")
+    if path.parent != HOME or path.stem != "__init__"
+}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Full names of all modules that a file imports, wherever in the file that stands."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            rooms = {name for name in inner if name.removeprefix("autotune.") in ROOMS}
+            found |= rooms or {node.module}
+    return found
+
+
+def test_every_file_is_a_room_and_every_room_a_file() -> None:
+    """The table names the files that there are, no more and no less."""
+    assert set(FILES) == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_what_its_row_allows(room: str) -> None:
+    """A room imports just the rooms and packages in its row, and needs each of them."""
+    names = imports_of(FILES[room])
+    inside = {n.removeprefix("autotune.") for n in names if n.startswith("autotune.")}
+    inside = {n if n in ROOMS else n.partition(".")[0] for n in inside}
+    tops = {name.partition(".")[0] for name in names}
+    outside = tops - set(sys.stdlib_module_names) - {"autotune"}
+    _, rooms, packages = ROOMS[room]
+    own_files = {name for name in ROOMS if name.startswith(f"{room}.")}
+    assert inside - own_files == set(rooms.split())
+    assert outside == set(packages.split())
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS.keys() - {"errors"}))
+def test_a_room_stands_above_the_rooms_that_it_imports(room: str) -> None:
+    """No room imports one from a higher floor, so that there is no ring."""
+    floor, rooms, _ = ROOMS[room]
+    assert all(ROOMS[other][0] <= floor for other in rooms.split())
