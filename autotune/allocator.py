@@ -54,10 +54,9 @@ class TensorFlowAllocator:
         import tensorflow as tf
 
         try:
-            peak = int(tf.config.experimental.get_memory_info(self._device)["peak"])
+            return int(tf.config.experimental.get_memory_info(self._device)["peak"])
         except (ValueError, tf.errors.OpError):
             return None
-        return peak or None
 
 
 def allocator_of(backend: str, device_kind: str) -> Allocator:

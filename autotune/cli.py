@@ -7,7 +7,6 @@ environment, 130 interrupted. Results go to standard output, everything else to 
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typer.exceptions import Exit, TyperException
 
 from autotune import __version__
 from autotune.errors import AutotuneError, InvalidInput, NoFeasibleBatchSize, one_line
-from autotune.terminal import print_record, print_renderable, progress
+from autotune.terminal import hush_native_code, print_record, print_renderable, progress
 from autotune.units import parse_bytes, parse_seconds, parse_share
 
 if TYPE_CHECKING:
@@ -49,8 +48,9 @@ Unsafe = Annotated[
 
 def main() -> None:
     """Run the command line and exit."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its log is not a user's business here
     debug = "--debug" in sys.argv
+    if not debug:
+        hush_native_code()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     sys.exit(run(arguments, debug=debug))
 

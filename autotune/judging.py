@@ -109,22 +109,27 @@ def values_of(measured: Mapping[Candidate, Measurement], goal: Goal) -> dict[Can
 def makespan_s(
     measurement: Measurement, rows: int, measured: Mapping[Candidate, Measurement]
 ) -> float:
-    """Seconds for `rows` rows: the first call's extra, the full batches, the short last one.
-
-    The last batch is read off the curve of the same engine, in a straight line between the
-    sizes that were measured.
-    """
+    """Seconds for `rows` rows: the first call's extra, the full batches, the short last one."""
     candidate = measurement.candidate
     batches, rest = divmod(rows, candidate.batch_size)
-    curve = {
-        c.batch_size: m.latency_s for c, m in measured.items() if lane_of(c) == lane_of(candidate)
-    }
-    curve[candidate.batch_size] = measurement.latency_s
-    sizes = sorted(curve)
-    last_s = float(np.interp(rest, sizes, [curve[size] for size in sizes])) if rest else 0.0
-    full_s = batches * candidate.batch_size / measurement.rows_per_s
+    waves, left = divmod(batches, candidate.concurrency)  # batches in flight come in waves
+    wave_s = candidate.concurrency * candidate.batch_size / measurement.rows_per_s
+    last_s = wave_s if left else _seconds_of(rest, measurement, measured)
     extra_s = max(0.0, measurement.first_call_s - measurement.latency_s)
-    return extra_s + full_s + last_s
+    return extra_s + waves * wave_s + last_s
+
+
+def _seconds_of(
+    rows: int, measurement: Measurement, measured: Mapping[Candidate, Measurement]
+) -> float:
+    """Seconds of a short batch, in a straight line between the measured sizes of the lane."""
+    if rows == 0:
+        return 0.0
+    lane = lane_of(measurement.candidate)
+    curve = {c.batch_size: m.latency_s for c, m in measured.items() if lane_of(c) == lane}
+    curve[measurement.candidate.batch_size] = measurement.latency_s
+    sizes = sorted(curve)
+    return float(np.interp(rows, sizes, [curve[size] for size in sizes]))
 
 
 def interval(measurement: Measurement) -> tuple[float, float] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import re
 import select
 import signal
 import socket
@@ -27,6 +28,8 @@ PROBE_TIMEOUT_S = 120.0  # besides the timed calls; an allocator waits 10 s befo
 # and a compiler may take a minute
 MAX_REPLY_BYTES = 8 << 20
 LOG_TAIL_BYTES = 4096
+
+_GREETING = re.compile(r"[IWE]\d{4} |WARNING: All log messages|To enable the following")
 
 # What the child is told of the environment: no tokens, no keys.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONUTF8")
@@ -227,8 +230,7 @@ class _Child:
             self._wait_briefly()  # it closed the channel: let it end by itself and say how
         status = self.process.poll()
         self.end()
-        log = b"".join(self._log)[-LOG_TAIL_BYTES:].decode(errors="replace")
-        log = "".join(char for char in " ".join(log.split()) if char.isprintable())[-500:]
+        log = _tell_tale(b"".join(self._log)[-LOG_TAIL_BYTES:])
         killed = status == -signal.SIGKILL
         return _ChildDied(reason or _how_it_ended(status), log, killed=killed, timed_out=timed_out)
 
@@ -258,6 +260,13 @@ class _Child:
             self._log.append(data[-LOG_TAIL_BYTES:])
 
 
+def _tell_tale(output: bytes) -> str:
+    """The end of what a child printed, on one line, without TensorFlow's greetings."""
+    lines = output.decode(errors="replace").splitlines()
+    kept = " ".join(line.strip() for line in lines if not _GREETING.match(line))
+    return "".join(char for char in kept if char.isprintable())[-500:]
+
+
 def _how_it_ended(status: int | None) -> str:
     if status is None:
         return "closed its channel"
@@ -278,5 +287,4 @@ def _environment() -> dict[str, str]:
     home = str(Path(autotune.__file__).parents[1])
     paths = [path for path in passed.get("PYTHONPATH", "").split(os.pathsep) if path]
     passed["PYTHONPATH"] = os.pathsep.join([*paths, home])
-    passed.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return passed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,18 @@ def print_renderable(renderable: Any) -> None:
     if not console.is_terminal:
         console.width = 120  # a pipe has no width, and a log is read in a wide window
     console.print(renderable, soft_wrap=True)
+
+
+def hush_native_code() -> None:
+    """Keep what native code writes to standard error from the terminal; Python's text stays.
+
+    TensorFlow logs a screenful when it is imported, and no setting of its own prevents it.
+    """
+    terminal = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    sys.stderr = os.fdopen(terminal, "w", buffering=1, encoding="utf-8", errors="replace")
 
 
 @contextlib.contextmanager

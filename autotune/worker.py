@@ -6,6 +6,7 @@ are not the channel, because native code prints there. Nothing but JSON crosses.
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import socket
@@ -119,6 +120,7 @@ def serve(channel: socket.socket) -> None:
         try:
             if isinstance(request, Load):
                 probe, loaded = load(request)
+                gc.freeze()  # a collection before each probe need not walk all of TensorFlow
                 reply = Reply(id=request.id, loaded=loaded)
             else:
                 assert probe is not None  # noqa: S101  the tuner loads first
