@@ -1,0 +1,178 @@
+"""The study behind a search: what stands in it, going on from it, and whose it is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from autotune import EnvironmentFault, Goal, InvalidInput, Outcome, open_study, search
+from autotune.ledger import bind, study_in_memory
+from autotune.records import Candidate
+from tests.simulated import SimulatedDevice
+
+State = optuna.trial.TrialState
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> str:
+    """An SQLite URL that nobody has opened yet."""
+    return f"sqlite:///{tmp_path / 'tune.db'}"
+
+
+class Interrupted(Exception):
+    """Stands for the death of the tuner."""
+
+
+class DyingProbe:
+    """A simulated device whose tuner dies at a given probe."""
+
+    def __init__(self, device: SimulatedDevice, at: int) -> None:
+        self.device, self.left = device, at
+
+    def __call__(self, candidate: Candidate, seconds: float) -> Outcome:
+        """Try a candidate, or die."""
+        self.left -= 1
+        if self.left < 0:
+            raise Interrupted
+        return self.device(candidate, seconds)
+
+
+def test_every_probe_is_a_trial_with_its_times() -> None:
+    """A trial holds candidate, value, constraints and the raw times."""
+    study = study_in_memory()
+    record = search(SimulatedDevice(), Goal(max_batch_size=8), study=study)
+    assert len(study.trials) == len(record.outcomes)
+    trial = study.trials[0]
+    assert trial.params == {"batch_size": 1, "engine": "keras", "concurrency": 1}
+    assert trial.value == pytest.approx(1 / (1e-3 + 1e-5))
+    assert set(trial.constraints) == {"latency", "memory", "runs"}
+    assert len(trial.user_attrs["outcome"]["times_s"]) == len(record.outcomes[0].times_s)  # type: ignore[union-attr]
+    assert trial.user_attrs["constraint.memory"] == trial.constraints["memory"]
+
+
+def test_limits_are_constraints_and_not_failed_trials() -> None:
+    """Out of memory is a finished trial that violates a constraint: samplers learn from it."""
+    study = study_in_memory()
+    search(SimulatedDevice(row_s=1e-6, memory_bytes=200 * 2**20), study=study)
+    violating = [t for t in study.trials if t.constraints["memory"] > 0]
+    assert violating
+    assert all(trial.state == State.COMPLETE for trial in study.trials)
+    assert study.best_trial not in violating
+
+
+def test_a_stopped_search_goes_on_and_ends_with_the_same_answer(storage: str) -> None:
+    """With the same storage and name no finished probe is made twice."""
+    whole = search(SimulatedDevice(), budget_s=30)
+    device = SimulatedDevice()
+    with open_study(storage) as study, pytest.raises(Interrupted):
+        search(DyingProbe(device, at=7), budget_s=30, study=study)
+    with open_study(storage) as study:
+        record = search(device, budget_s=30, study=study)
+    assert record.recommendation == whole.recommendation
+    assert [o.candidate for o in record.outcomes] == [o.candidate for o in whole.outcomes]
+    assert device.tried == [o.candidate for o in record.outcomes]
+
+
+def test_a_candidate_that_kills_the_tuner_twice_is_left_alone(storage: str) -> None:
+    """The third run records it as a crash and goes on without it."""
+    device = SimulatedDevice(row_s=1e-6)
+    for _ in range(2):
+        with open_study(storage) as study, pytest.raises(Interrupted):
+            search(DyingProbe(device, at=0), study=study, budget_s=30)
+    with open_study(storage) as study, pytest.raises(Exception, match="ended 2 times"):
+        search(device, Goal(max_batch_size=1), study=study, budget_s=30)
+    assert device.tried == []
+
+
+def test_any_sampler_may_propose() -> None:
+    """With strategy="sampler" the study's own sampler chooses the batch sizes."""
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=1))
+    goal = Goal(max_batch_size=512)
+    record = search(SimulatedDevice(), goal, study=study, strategy="sampler", budget_s=60)
+    assert record.recommendation is not None
+    assert record.recommendation.batch_size > 256
+    tried = [outcome.candidate.batch_size for outcome in record.outcomes]
+    largest = 1
+    for size in tried:
+        assert size <= 2 * largest, "a sampler may not jump to a size that could end the run"
+        largest = max(largest, size)
+
+
+def test_a_study_that_minimises_is_refused() -> None:
+    """More rows per second is better, so the direction must be maximize."""
+    with pytest.raises(InvalidInput, match="maximize"):
+        search(SimulatedDevice(), study=optuna.create_study(direction="minimize"))
+
+
+def test_a_study_belongs_to_one_model_and_goal() -> None:
+    """What a study is about is written into it, and another subject is refused by name."""
+    study = study_in_memory()
+    bind(study, {"model": "abc", "goal": "fast"})
+    bind(study, {"model": "abc", "goal": "fast"})
+    with pytest.raises(InvalidInput, match="another model"):
+        bind(study, {"model": "xyz", "goal": "fast"})
+
+
+def test_a_study_in_use_is_refused_with_its_holder(storage: str) -> None:
+    """A second tuner is told the process id of the first."""
+    script = (
+        "import sys, time, autotune\n"
+        f"with autotune.open_study({storage!r}):\n"
+        "    print('open', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(EnvironmentFault, match=f"in use by process {holder.pid}"):
+            open_study(storage).__enter__()
+        holder.kill()
+    with open_study(storage) as study:  # the lock fell with its holder
+        assert study.trials == []
+
+
+@pytest.mark.parametrize("damage", ["text", "folder", "no such folder"])
+def test_a_storage_that_cannot_be_opened_is_bad_input(tmp_path: Path, damage: str) -> None:
+    """One message for all that can be wrong with a database, and the file stays as it is."""
+    path = tmp_path / "tune.db"
+    if damage == "text":
+        path.write_text("this is no database " * 100)
+    elif damage == "folder":
+        path.mkdir()
+    else:
+        path = tmp_path / "missing" / "tune.db"
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(InvalidInput, match="Cannot use the study storage"):
+        open_study(f"sqlite:///{path}").__enter__()
+    assert before is None or path.read_bytes() == before
+
+
+def test_a_url_that_is_none_is_bad_input() -> None:
+    """A storage must be a database URL."""
+    with pytest.raises(InvalidInput, match="Cannot use the study storage 'rubbish'"):
+        open_study("rubbish").__enter__()
+
+
+def test_opening_a_study_leaves_optunas_logging_as_it_was(storage: str) -> None:
+    """The library changes no global setting."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with open_study(storage):
+            pass
+        assert optuna.logging.get_verbosity() == optuna.logging.ERROR
+    finally:
+        optuna.logging.set_verbosity(optuna.logging.INFO)
+
+
+def test_trials_of_others_are_left_alone() -> None:
+    """A study of the caller's may hold trials of its own; they are no outcomes."""
+    study: Any = study_in_memory()
+    study.add_trial(optuna.create_trial(value=1.0))
+    record = search(SimulatedDevice(), Goal(max_batch_size=2), study=study)
+    assert len(study.trials) == len(record.outcomes) + 1
