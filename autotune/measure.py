@@ -65,7 +65,7 @@ class InProcessProbe:
             except EngineUnavailable as error:
                 self.unavailable[name] = str(error)
         for engine in (self._reference, *self._engines.values()):
-            # Graphs with a free batch axis come with the second size (facts in docs/how.md).
+            # Graphs with a free batch axis come with the second size (docs/how-it-measures.md).
             for size in (7, 5):
                 engine(workload.take(size))
 

@@ -1,0 +1,67 @@
+"""The forecast: never below what was seen, and never far above what is likely."""
+
+from __future__ import annotations
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from autotune.forecast import MARGIN, RESERVE_BYTES, upper_bound_bytes
+
+SIZES = st.integers(1, 2**16)
+PEAKS = st.dictionaries(SIZES, st.integers(0, 2**40), min_size=1, max_size=12)
+
+
+def test_nothing_measured_is_nothing_known() -> None:
+    """Without a measured peak there is no bound."""
+    assert upper_bound_bytes({}, 8) is None
+
+
+@given(PEAKS, SIZES)
+def test_the_bound_is_never_under_a_measured_peak(peaks: dict[int, int], batch_size: int) -> None:
+    """A batch of as many rows or more needs no less than what was measured."""
+    below = [peak for size, peak in peaks.items() if size <= batch_size]
+    assume(below)
+    bound = upper_bound_bytes(peaks, batch_size)
+    assert bound is not None
+    assert bound >= max(below)
+
+
+@given(PEAKS, SIZES, SIZES)
+def test_more_rows_never_need_less(peaks: dict[int, int], one: int, other: int) -> None:
+    """The bound does not fall as the batch grows."""
+    lower, upper = sorted((one, other))
+    first, second = upper_bound_bytes(peaks, lower), upper_bound_bytes(peaks, upper)
+    assert first is not None
+    assert second is not None
+    assert first <= second
+
+
+@given(PEAKS)
+def test_a_size_between_two_is_held_against_the_upper_one(peaks: dict[int, int]) -> None:
+    """Within what was measured the bound is a measured peak, not a calculated one."""
+    for size in range(1, max(peaks), max(1, max(peaks) // 20)):
+        assert upper_bound_bytes(peaks, size) in peaks.values()
+
+
+@given(
+    weights=st.integers(0, 2**34), row_bytes=st.integers(0, 2**24), batch_size=st.integers(1, 2**14)
+)
+def test_weights_and_rows_stay_under_the_bound(
+    weights: int, row_bytes: int, batch_size: int
+) -> None:
+    """A peak of weights and so much a row is under the bound, one doubling ahead."""
+    peaks = {size: weights + size * row_bytes for size in (batch_size, 2 * batch_size)}
+    bound = upper_bound_bytes(peaks, 4 * batch_size)
+    assert bound is not None
+    assert bound >= weights + 4 * batch_size * row_bytes
+
+
+def test_one_peak_is_taken_to_grow_in_proportion() -> None:
+    """With one measured peak, twice the rows are twice the peak, plus margin and reserve."""
+    assert upper_bound_bytes({100: 10**9}, 200) == int(MARGIN * 2 * 10**9) + RESERVE_BYTES
+
+
+def test_the_steeper_of_two_readings_counts() -> None:
+    """A slope that turns upwards is carried on where it asks for more than proportion does."""
+    steep = upper_bound_bytes({100: 10**8, 200: 10**9}, 400)
+    assert steep == int(MARGIN * (10**9 + 200 * 9 * 10**6)) + RESERVE_BYTES

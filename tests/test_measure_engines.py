@@ -1,0 +1,78 @@
+"""Engines that a probe refuses, or whose answers it finds to be wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autotune.allocator import NoAllocator
+from autotune.measure import PARITY_ROWS, InProcessProbe
+from autotune.records import Candidate, Failure, Measurement
+from autotune.workload import Workload
+
+SECONDS = 0.02
+
+
+@pytest.fixture
+def drifting(keras: Any) -> Any:
+    """A model whose answer depends on how often it was traced, so that no two graphs agree."""
+
+    class Drifting(keras.Model):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            self.traces = getattr(self, "traces", 0) + 1
+            return x + float(self.traces)
+
+    return Drifting()
+
+
+def test_an_engine_with_another_answer_is_a_mismatch(
+    drifting: Any, rows: np.ndarray[Any, Any]
+) -> None:
+    """An engine whose outputs are not those of `keras` is a failure that says by how much."""
+    probe = InProcessProbe(drifting, Workload(rows), NoAllocator(), ("keras", "compiled"))
+    outcome = probe(Candidate(8, "compiled"), SECONDS)
+    assert isinstance(outcome, Failure)
+    assert outcome.kind == "mismatch"
+    assert outcome.message.startswith("At 8 rows the output differs from that of keras by")
+    assert isinstance(probe(Candidate(8, "keras"), SECONDS), Measurement)
+
+
+def test_an_engine_that_was_not_asked_for_is_a_mismatch(
+    mlp: Any, rows: np.ndarray[Any, Any]
+) -> None:
+    """A candidate of an engine that is not ready fails, and is not measured with another."""
+    probe = InProcessProbe(mlp, Workload(rows), NoAllocator(), ("keras",))
+    outcome = probe(Candidate(8, "compiled"), SECONDS)
+    assert isinstance(outcome, Failure)
+    assert (outcome.kind, outcome.message) == ("mismatch", "It was not asked for.")
+
+
+def test_an_engine_that_cannot_run_the_model_is_left_out_with_the_reason(
+    keras: Any, rows: np.ndarray[Any, Any]
+) -> None:
+    """What an engine cannot run is no error: the others are ready, and the reason is kept."""
+
+    class OwnWay(keras.Model):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return x
+
+        def predict_step(self, data: Any) -> Any:
+            return super().predict_step(data)
+
+    probe = InProcessProbe(OwnWay(), Workload(rows), NoAllocator(), ("keras", "compiled"))
+    assert probe.engines == ("keras",)
+    assert "overrides predict_step()" in probe.unavailable["compiled"]
+    outcome = probe(Candidate(8, "compiled"), SECONDS)
+    assert isinstance(outcome, Failure)
+    assert outcome.message == probe.unavailable["compiled"]
+
+
+@pytest.mark.parametrize("size", [1, 7, PARITY_ROWS - 1, PARITY_ROWS + 5])
+def test_an_engine_that_agrees_is_measured_at_every_size(
+    mlp: Any, rows: np.ndarray[Any, Any], size: int
+) -> None:
+    """Sizes that are no multiple of the rows compared at once are compared and measured too."""
+    probe = InProcessProbe(mlp, Workload(rows), NoAllocator(), ("compiled",))
+    assert isinstance(probe(Candidate(size, "compiled"), SECONDS), Measurement)

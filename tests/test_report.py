@@ -1,0 +1,203 @@
+"""The report: every figure of the record, and nothing that could play with a terminal."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console, RenderableType
+
+from autotune.goal import Goal
+from autotune.records import (
+    Candidate,
+    Failure,
+    Input,
+    Machine,
+    Measurement,
+    ModelInfo,
+    OutOfMemory,
+    Progress,
+    TuningRecord,
+)
+from autotune.recommend import recommend
+from autotune.report import comparison, printable, progress_line, summary
+
+HOSTILE = "\x1b[31mred\x1b[0m\r\n\x07over [bold]here[/bold] \u202e\x9b2J"
+
+
+def shown(renderable: RenderableType) -> str:
+    """What a terminal of great width would be sent."""
+    console = Console(file=io.StringIO(), width=1000, color_system=None)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def model_info(name: str = "mlp", backend: str = "tensorflow") -> ModelInfo:
+    """A model's description."""
+    return ModelInfo(
+        name=name,
+        source="model.keras",
+        sha256="0" * 64,
+        inputs=(Input("x", (10,), "float32"),),
+        parameters=193,
+        dtype_policy="float32",
+        jit_compile=False,
+        backend=backend,
+    )
+
+
+def machine_info(device: str = "Some CPU") -> Machine:
+    """A machine's description."""
+    return Machine(
+        device=device,
+        device_kind="cpu",
+        cpu="Some CPU",
+        cpu_count=2,
+        memory_bytes=2**33,
+        device_memory_bytes=None,
+        system="Linux",
+        versions={},
+    )
+
+
+def tuned(engine: str = "keras", **fields: Any) -> TuningRecord:
+    """A record of four probes."""
+    outcomes = (
+        Measurement(Candidate(8, engine), (0.01, 0.011), host_peak_bytes=2**28),
+        Measurement(Candidate(16, engine), (0.0199, 0.0201), host_peak_bytes=2**29),
+        Failure(Candidate(32, engine), kind="model_error"),
+        OutOfMemory(Candidate(64, engine, concurrency=2)),
+    )
+    goal = Goal(tolerance=0.1)
+    record = TuningRecord(
+        goal=goal,
+        outcomes=outcomes,
+        recommendation=recommend(outcomes, goal),
+        memory_limit_bytes=2**30,
+        spent_s=12.5,
+        model=model_info(),
+        machine=machine_info(),
+    )
+    return msgspec.structs.replace(record, **fields)
+
+
+def test_the_answer_comes_first_and_the_figures_after() -> None:
+    """The summary begins with the reason and tells speed, latency, memory, ties and effort."""
+    lines = shown(summary(tuned())).splitlines()
+    assert lines[0].startswith("8 rows, keras: 762 rows/s.")
+    assert "speed      762 rows/s (95 % interval" in lines[1]
+    facts = "\n".join(line.rstrip() for line in lines)
+    for fact in (
+        "latency    10.5 ms median, 11.0 ms at 95%, a batch",
+        "memory     256 MiB at the peak of 1.00 GiB",
+        "tied with  16 rows, keras",
+        "model      mlp on tensorflow",
+        "machine    Some CPU, 2 processors",
+        "effort     4 probes, 12.5 s",
+    ):
+        assert f"\n{fact}\n" in facts
+
+
+def test_the_curve_has_a_row_a_size_and_a_column_a_lane() -> None:
+    """The curve tells each outcome at its size, and marks the choice."""
+    lines = shown(summary(tuned())).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("batch size"))
+    curve = [line.split() for line in lines[start : start + 5]]
+    assert curve == [
+        ["batch", "size", "keras", "keras,", "2", "in", "flight"],
+        ["8", ">", "762", "rows/s"],
+        ["16", "800", "rows/s"],
+        ["32", "model", "error"],
+        ["64", "out", "of", "memory"],
+    ]
+
+
+def test_repeated_probes_are_one_figure() -> None:
+    """Calls of several probes of one candidate are put together."""
+    again = (Measurement(Candidate(8), (0.1,)), Measurement(Candidate(8), (0.3,)))
+    record = TuningRecord(goal=Goal(), outcomes=again, recommendation=None)
+    assert "8  40.0 rows/s" in shown(summary(record))
+
+
+def test_without_an_answer_the_rest_is_told() -> None:
+    """A record in which nothing fits still has its curve and its notes."""
+    record = tuned(recommendation=None, warnings=("Noisy.",), unavailable={"onnxruntime": "No."})
+    text = shown(summary(record))
+    assert "speed" not in text
+    assert "out of memory" in text
+    assert "Note: Noisy." in text
+    assert "Note: Not tried: onnxruntime. No." in text
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": model_info(name=HOSTILE)},
+        {"model": model_info(backend=HOSTILE)},
+        {"machine": machine_info(device=HOSTILE)},
+        {"warnings": (HOSTILE,)},
+        {"unavailable": {HOSTILE: HOSTILE}},
+        {"engine": HOSTILE},
+    ],
+)
+def test_hostile_names_stay_on_their_line(fields: dict[str, Any]) -> None:
+    """Names from outside add no line, send no control character, and are no markup."""
+    text = shown(summary(tuned(**fields)))
+    plain = {"warnings": ("x",), "unavailable": {"x": "x"}}
+    usual = shown(summary(tuned(**{key: plain[key] for key in fields if key in plain})))
+    assert text.count("\n") == usual.count("\n")
+    assert all(char.isprintable() for char in text.replace("\n", ""))
+    assert "[bold]here[/bold]" in text
+
+
+def test_progress_is_one_line() -> None:
+    """Progress tells what is tried, what is best, and how much time is left."""
+    best = Measurement(Candidate(8), (0.01,))
+    progress = Progress(
+        candidate=Candidate(16), outcome=None, best=best, spent_s=2.0, budget_s=60.0
+    )
+    line = progress_line(progress)
+    assert line == "58.0 s left, trying 16 rows, keras; best 800 rows/s at 8 rows, keras"
+
+
+def test_progress_over_its_time_has_none_left() -> None:
+    """The last probe may take longer than allowed; the time left is not below 0."""
+    progress = Progress(
+        candidate=Candidate(1, HOSTILE), outcome=None, best=None, spent_s=61.0, budget_s=60.0
+    )
+    line = progress_line(progress)
+    assert line.startswith("0 s left, trying 1 row")
+    assert line.isprintable()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A timing with the shape of the real one."""
+
+    name: str
+    seconds: float
+    slowest_s: float
+    accuracy: float
+
+
+def test_a_comparison_is_measured_by_its_first_row() -> None:
+    """The first way is 1.0 times as fast as itself, the others so many times."""
+    timings = [Timing("model(x[0])", 2.0, 2.5, 0.97), Timing("[b]tuned", 0.5, 0.6, 0.97)]
+    lines = [line.split() for line in shown(comparison(1000, timings)).splitlines()]
+    assert lines[1] == ["model(x[0])", "2.00", "s", "2.50", "s", "500", "1.0", "97.0%"]
+    assert lines[2] == ["[b]tuned", "500", "ms", "600", "ms", "2,000", "4.0", "97.0%"]
+
+
+@given(st.text(st.characters()), st.integers(3, 400))
+def test_printable_text_is_one_line_within_its_limit(text: str, limit: int) -> None:
+    """Any text comes out printable, and cut with dots where it is too long."""
+    line = printable(text, limit)
+    assert line.isprintable()
+    assert len(line) == min(len(text), limit)
+    assert line.endswith("...") or len(text) <= limit
