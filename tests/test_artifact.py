@@ -10,8 +10,8 @@ import pytest
 from autotune import artifact
 from autotune.errors import EnvironmentFault, InvalidInput, InvalidRecord
 from autotune.goal import Goal
-from autotune.records import FORMAT_VERSION, Candidate, Measurement, TuningRecord
 from autotune.recommend import recommend
+from autotune.records import FORMAT_VERSION, Candidate, Measurement, TuningRecord
 
 OUTCOMES = (Measurement(Candidate(8), (0.1, 0.1)),)
 RECORD = TuningRecord(goal=Goal(), outcomes=OUTCOMES, recommendation=recommend(OUTCOMES, Goal()))
@@ -20,6 +20,11 @@ RECORD = TuningRecord(goal=Goal(), outcomes=OUTCOMES, recommendation=recommend(O
 def put_model(path: Path) -> None:
     """Write what stands for a model."""
     path.write_bytes(b"weights")
+
+
+def put_other(path: Path) -> None:
+    """Write what stands for another model."""
+    path.write_bytes(b"new weights")
 
 
 def put_half(path: Path) -> None:
@@ -124,7 +129,7 @@ def test_what_is_no_tuned_folder_is_told(tmp_path: Path) -> None:
 
 def test_an_older_one_is_replaced(tuned: Path) -> None:
     """Writing again puts the new directory in the old one's place and leaves nothing of it."""
-    artifact.write(tuned, RECORD, lambda path: path.write_bytes(b"new weights") and None)
+    artifact.write(tuned, RECORD, put_other)
     assert artifact.read(tuned).model.read_bytes() == b"new weights"
     assert sorted(path.name for path in tuned.parent.iterdir()) == ["tuned"]
 

@@ -34,9 +34,9 @@ def test_every_example_is_run_by_a_test() -> None:
     assert set((HOME / "examples").rglob("*.py")) == run
 
 
+@pytest.mark.needs("sklearn")
 def test_the_demo_model_can_be_trained_again(tmp_path: Path) -> None:
     """The script that made the demo's files still makes them."""
-    pytest.importorskip("sklearn", reason="needs scikit-learn: pip install '.[test-all]'")
     script = (
         f"import sys; sys.path.insert(0, {str(HOME / 'examples')!r})\n"
         "import pathlib, train_demo_model\n"
