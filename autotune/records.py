@@ -7,6 +7,7 @@ Everything here is frozen and goes to JSON and back without loss. History of the
 
 from __future__ import annotations
 
+import inspect
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -391,4 +392,8 @@ class Progress(Struct, frozen=True, kw_only=True):
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema of `TuningRecord`, which docs/record.schema.json holds."""
-    return msgspec.json.schema(TuningRecord)
+    schema: dict[str, Any] = msgspec.json.schema(TuningRecord)
+    for definition in schema["$defs"].values():
+        if "description" in definition:  # a docstring: Python 3.13 strips its indentation itself
+            definition["description"] = inspect.cleandoc(definition["description"])
+    return schema

@@ -168,7 +168,7 @@ def _is_plateau(situation: Situation, lane: Lane, rungs: Sequence[int]) -> bool:
     values = situation.values()
     line = [values.get(at(lane, size), 0.0) for size in rungs]
     before, last = max(line[:-PATIENCE]), max(line[-PATIENCE:])
-    return last < (1 + situation.goal.tolerance) * before
+    return last < before * (1 + situation.goal.tolerance) ** PATIENCE
 
 
 def _refinement(situation: Situation) -> Candidate | None:

@@ -193,12 +193,11 @@ def test_a_file_or_link_in_its_place_is_refused(tuned: Path) -> None:
 def test_a_place_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     """The fault is told before any work is done, and again when it comes to writing."""
     (tmp_path / "file").touch()
-    for attempt in (
-        lambda: artifact.check_target(tmp_path / "file" / "tuned"),
-        lambda: artifact.write(tmp_path / "file" / "tuned", RECORD, put_model),
-    ):
-        with pytest.raises(EnvironmentFault, match=r"Cannot write .*tuned: Not a directory"):
-            attempt()
+    target = tmp_path / "file" / "tuned"
+    with pytest.raises(EnvironmentFault, match=r"Cannot write .*tuned: Not a directory"):
+        artifact.check_target(target)
+    with pytest.raises(EnvironmentFault, match=r"Cannot write .*tuned: Not a directory"):
+        artifact.write(target, RECORD, put_model)
 
 
 def test_the_check_leaves_no_trace(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_the_peak_sees_memory_that_was_given_back() -> None:
     assert device.resident_bytes() < peak
 
 
-def fake_nvml(fails_at: str | None = None) -> types.ModuleType:
+def fake_nvml(fails_at: str | None = None) -> Any:
     """A library with the shape of NVML and two GPUs, in which one call may fail."""
     nvml: Any = types.ModuleType("pynvml")
     nvml.NVMLError = type("NVMLError", (Exception,), {})
@@ -146,7 +146,7 @@ def fake_nvml(fails_at: str | None = None) -> types.ModuleType:
 
 def test_gpus_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each GPU has its name, its id and its memory, and NVML is closed again."""
-    nvml: Any = fake_nvml()
+    nvml = fake_nvml()
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     assert device.gpus() == [
         device.Gpu("NVIDIA L0", "GPU-0", device.Memory(24 * MIB, 20 * MIB)),
@@ -162,7 +162,7 @@ def test_nvml_that_will_not_tell_is_no_gpu(
     monkeypatch: pytest.MonkeyPatch, call: str, closed: int
 ) -> None:
     """An NVML that fails anywhere gives no GPUs; it is closed if it was opened."""
-    nvml: Any = fake_nvml(fails_at=call)
+    nvml = fake_nvml(fails_at=call)
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     assert device.gpus() == []
     assert nvml.closed == closed

@@ -149,7 +149,7 @@ def test_without_an_answer_the_rest_is_told() -> None:
 def test_hostile_names_stay_on_their_line(fields: dict[str, Any]) -> None:
     """Names from outside add no line, send no control character, and are no markup."""
     text = shown(summary(tuned(**fields)))
-    plain = {"warnings": ("x",), "unavailable": {"x": "x"}}
+    plain: dict[str, Any] = {"warnings": ("x",), "unavailable": {"x": "x"}}
     usual = shown(summary(tuned(**{key: plain[key] for key in fields if key in plain})))
     assert text.count("\n") == usual.count("\n")
     assert all(char.isprintable() for char in text.replace("\n", ""))
