@@ -59,8 +59,13 @@ def check_target(folder: Path) -> None:
 
 def is_tuned(folder: Path) -> bool:
     """Whether a folder is a tuned directory, and so may be replaced by another."""
-    names = {path.name for path in folder.iterdir()}
-    return MANIFEST in names and names <= {MANIFEST, RECORD, MODEL}
+    if not {path.name for path in folder.iterdir()} <= {MANIFEST, RECORD, MODEL}:
+        return False
+    try:
+        data = (folder / MANIFEST).read_bytes()
+        return set(msgspec.json.decode(data, type=Manifest).files) == {RECORD, MODEL}
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return False
 
 
 def write(folder: Path, record: TuningRecord, put_model: Callable[[Path], None]) -> None:
@@ -78,6 +83,7 @@ def write(folder: Path, record: TuningRecord, put_model: Callable[[Path], None])
     check_target(folder)
     folder = folder.absolute()
     new = folder.with_name(f".{folder.name[:80]}.{secrets.token_hex(6)}")
+    made = [above for above in folder.parents if not above.exists()]
     try:
         new.mkdir(parents=True)
         put_model(new / MODEL)
@@ -92,6 +98,9 @@ def write(folder: Path, record: TuningRecord, put_model: Callable[[Path], None])
         raise cannot_write(folder, error) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
+        for above in made:  # those that hold something now stay
+            with contextlib.suppress(OSError):
+                above.rmdir()
 
 
 def _put_in_place(new: Path, folder: Path) -> None:
@@ -136,7 +145,7 @@ def _read_manifest(path: Path) -> Manifest:
         manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
     except FileNotFoundError as error:
         raise InvalidRecord(f"{path} is not a tuned folder: it has no {MANIFEST}.") from error
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRecord(f"{path / MANIFEST} cannot be read: {error}.") from error
     if manifest.format_version > FORMAT_VERSION:
         raise InvalidRecord(

@@ -28,7 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         EnvironmentFault: The folder cannot be written, or the disk is full.
     """
-    temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}")
+    temporary = path.parent / f".{path.name[:50]}.{secrets.token_hex(6)}"
     try:
         temporary.touch(exist_ok=False)
     except OSError as error:

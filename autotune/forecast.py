@@ -41,7 +41,7 @@ def upper_bound_bytes(peaks: Mapping[int, int], batch_size: int) -> int | None:
     largest = int(sizes[-1])
     if batch_size <= largest:
         return max(peaks[int(size)] for size in sizes[: np.searchsorted(sizes, batch_size) + 1])
-    top = peaks[largest]
+    top = max(peaks.values())
     readings = [top * batch_size / largest]
     if len(sizes) > 1:
         before = int(sizes[-2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 from autotune.errors import InvalidInput
@@ -55,7 +56,8 @@ class Goal:
             known = ", ".join(get_args(Objective))
             raise InvalidInput(f"objective must be one of {known}, but got {self.objective!r}.")
         for name in ("rows", "memory_budget_bytes", "max_batch_size", "min_batch_size"):
-            _check_count(name, getattr(self, name), optional=name != "min_batch_size")
+            count = _checked_count(name, getattr(self, name), optional=name != "min_batch_size")
+            object.__setattr__(self, name, count)
         if self.objective == "makespan" and self.rows is None:
             raise InvalidInput("objective 'makespan' needs rows, the number of rows in all.")
         if self.latency_budget_s is not None and not _is_positive(self.latency_budget_s):
@@ -80,11 +82,13 @@ def _is_positive(value: Any) -> bool:
     return _is_number(value) and math.isfinite(value) and value > 0
 
 
-def _check_count(name: str, value: Any, *, optional: bool) -> None:
+def _checked_count(name: str, value: Any, *, optional: bool) -> int | None:
+    """A plain int, also from NumPy's integers."""
     if optional and value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        return None
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise InvalidInput(f"{name} must be a whole number of at least 1, but got {value!r}.")
+    return int(value)
 
 
 def _check_share(name: str, value: Any, *, lowest_allowed: bool) -> None:

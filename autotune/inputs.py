@@ -109,6 +109,12 @@ def draw_rows(specs: Sequence[Spec], synthetic: Synthetic, int_below: int, seed:
     Raises:
         InvalidSample: An axis is free and `synthetic.shapes` does not fix it, or it is text.
     """
+    if synthetic.rows < 0:
+        raise InvalidSample(f"Synthetic rows must be at least 1, but got {synthetic.rows}.")
+    unknown = sorted(set(synthetic.shapes) - {spec.name for spec in specs})
+    if unknown:
+        known = ", ".join(spec.name for spec in specs)
+        raise InvalidSample(f"There is no input {unknown[0]!r} (the model has: {known}).")
     rng = np.random.default_rng(seed)
     drawn = {spec.name: _draw(rng, spec, synthetic, int_below) for spec in specs}
     return drawn if len(drawn) > 1 else next(iter(drawn.values()))
@@ -116,7 +122,7 @@ def draw_rows(specs: Sequence[Spec], synthetic: Synthetic, int_below: int, seed:
 
 def _draw(rng: np.random.Generator, spec: Spec, synthetic: Synthetic, int_below: int) -> Array:
     shape = synthetic.shapes.get(spec.name, spec.shape)
-    if not _shape_fits(shape, spec.shape):
+    if not _shape_fits(shape, spec.shape) or any(n is not None and n < 1 for n in shape):
         raise InvalidSample(f"Shape {shape} does not fit input {spec.name!r}, which is {spec}.")
     sizes = [size for size in shape if size is not None]
     if len(sizes) < len(shape):

@@ -9,19 +9,30 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from autotune.errors import InvalidModel
+from autotune.errors import InvalidModel, one_line
 
 MAX_MEMBERS = 1_000
 MAX_CONFIG_BYTES = 50 * 2**20
 MAX_BYTES = 2 * 2**30  # or MAX_EXPANSION times the archive, if that is more
 MAX_EXPANSION = 20
 
-PYTHON_CODE_CLASSES = ("Lambda", "TorchModuleWrapper", "TFSMLayer")
+PYTHON_CODE_CLASSES = ("Lambda", "TorchModuleWrapper", "TFSMLayer", "__lambda__")
+# Values in a config, of which Keras speaks as if they were classes (serialization_lib.py).
+_VALUES = (
+    "__bytes__",
+    "__slice__",
+    "__ellipsis__",
+    "__keras_tensor__",
+    "__tensor__",
+    "__numpy__",
+    "__typespec__",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +51,8 @@ def check_model_file(path: Path) -> list[Finding]:
         InvalidModel: No such file, another format, damaged, or an archive with members that
             leave it or that blow up when unpacked.
     """
-    _check_kind(path)
     try:
+        _check_kind(path)
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive)
             return list(_findings(_read_config(path, archive)))
@@ -51,6 +62,8 @@ def check_model_file(path: Path) -> list[Finding]:
             f"{path} is not a .keras file, or it is damaged: not a complete zip archive "
             f"({size:,} bytes). Save the model again with model.save('model.keras')."
         ) from error
+    except (RuntimeError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise InvalidModel(f"{path} is damaged: {one_line(error)}") from error
     except OSError as error:
         raise InvalidModel(f"Cannot read {path}: {error.strerror or error}.") from error
 
@@ -121,8 +134,10 @@ def _finding(node: dict[str, Any]) -> Finding | None:
         return None
     config = node["config"]
     layer_name = config.get("name", "?") if isinstance(config, dict) else str(config)
+    if class_name in PYTHON_CODE_CLASSES:  # under no other name, whatever the file says
+        return Finding(class_name, str(layer_name), str(module or ""))
     own = isinstance(module, str) and (module.split(".")[0] == "keras" or module == "builtins")
-    if own and not (class_name in PYTHON_CODE_CLASSES or class_name == "__lambda__"):
+    if own or class_name in _VALUES:
         return None
     registered = node.get("registered_name") or class_name
     return Finding(str(registered).rpartition(">")[2], str(layer_name), str(module or ""))
@@ -135,7 +150,7 @@ def refuse_code(path: Path, findings: list[Finding]) -> None:
         InvalidModel: A layer such as Lambda; the message names it and says how to trust it.
     """
     for finding in findings:
-        if finding.class_name in (*PYTHON_CODE_CLASSES, "__lambda__"):
+        if finding.class_name in PYTHON_CODE_CLASSES:
             where = f"layer {finding.layer_name!r}, {finding.class_name}"
             raise InvalidModel(
                 f"{path} contains Python code ({where}). Load it only if you trust whoever made "
@@ -150,7 +165,7 @@ def refuse_unknown(path: Path, findings: list[Finding]) -> None:
         InvalidModel: The message names the class and how to register it.
     """
     for finding in findings:
-        if finding.class_name not in (*PYTHON_CODE_CLASSES, "__lambda__"):
+        if finding.class_name not in PYTHON_CODE_CLASSES:
             raise InvalidModel(unknown_class(path, finding.class_name, finding.module))
 
 

@@ -8,6 +8,7 @@ Everything here is frozen and goes to JSON and back without loss. History of the
 from __future__ import annotations
 
 import inspect
+import math
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +98,7 @@ class Measurement(
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.times_s or min(self.times_s) <= 0:
+        if not self.times_s or not all(0 < t < math.inf for t in self.times_s):
             raise InvalidInput("times_s must hold at least one call, each longer than 0 seconds.")
         msgspec.structs.force_setattr(self, "times_s", tuple(self.times_s))
 
@@ -349,7 +350,7 @@ class TuningRecord(Struct, frozen=True, kw_only=True, omit_defaults=False):
                     f"{FORMAT_VERSION}. Upgrade it: pip install --upgrade keras-autotune."
                 )
             return msgspec.json.decode(data, type=cls)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRecord(
                 f"{where} is not a tuning record, or is damaged: {error}."
             ) from error

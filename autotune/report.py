@@ -53,9 +53,11 @@ def _facts(record: TuningRecord) -> list[str]:
             allowed = f" of {format_bytes(limit)}" if limit else ""
             facts.append(f"memory     {format_bytes(chosen.peak_bytes)} at the peak{allowed}")
         if chosen.tied:
-            facts.append("tied with  " + "; ".join(map(str, chosen.tied)))
+            facts.append("tied with  " + printable("; ".join(map(str, chosen.tied))))
     if record.model:
-        facts.append(f"model      {printable(record.model.name)} on {record.model.backend}")
+        facts.append(
+            f"model      {printable(record.model.name)} on {printable(record.model.backend)}"
+        )
     if record.machine:
         machine = record.machine
         facts.append(f"machine    {printable(machine.device)}, {machine.cpu_count} processors")
@@ -117,19 +119,20 @@ def progress_line(progress: Progress) -> str:
     line = f"{left} left, trying {progress.candidate}"
     if progress.best is not None:
         line += f"; best {format_rate(progress.best.rows_per_s)} at {progress.best.candidate}"
-    return line
+    return printable(line)
 
 
 def comparison(rows: int, timings: Sequence[Timed]) -> RenderableType:
     """Return a table of ways to predict the same rows, the first one being the measure."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in (f"{rows:,} rows with", "seconds", "slowest", "rows/s", "times faster", "accuracy"):
         table.add_column(name, justify="left" if "with" in name else "right")
     for timing in timings:
         table.add_row(
-            timing.name,
+            Text(timing.name),
             format_seconds(timing.seconds),
             format_seconds(timing.slowest_s),
             format_rate(rows / timing.seconds).removesuffix(" rows/s"),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from autotune.errors import InvalidSample
 from autotune.files import replacing
-from autotune.workload import Array, Nested, Spec, Table, flatten, leaf_names
+from autotune.workload import Array, Nested, Spec, Table, as_array, flatten, leaf_names
 
 SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
 
@@ -40,7 +41,7 @@ def read_rows(path: Path) -> Nested:
         return reader(path)
     except InvalidSample:
         raise
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file makes the readers raise nearly anything
         hint = " (arrays of Python objects are refused: save plain numbers)" * (
             "allow_pickle" in str(error)
         )
@@ -49,11 +50,11 @@ def read_rows(path: Path) -> Nested:
 
 
 def _read_npy(path: Path) -> Array:
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
 def _read_npz(path: Path) -> Nested:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     # np.savez(path, rows) names its only array arr_0: that is an array, not an input's name.
     return arrays["arr_0"] if list(arrays) == ["arr_0"] else arrays
@@ -64,12 +65,20 @@ def _read_csv(path: Path) -> Table:
         first = next(csv.reader(file), None)
     if first is None:
         raise InvalidSample(f"{path} is empty.")
-    has_names = not all(_is_number(cell) for cell in first)
-    with path.open(encoding="utf-8-sig") as file:
+    has_names = not all(_is_number(cell) or not cell.strip() for cell in first)
+    names = first if has_names else [str(index) for index in range(len(first))]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InvalidSample(f"{path} has the column {twice!r} twice.")
+    with path.open(encoding="utf-8-sig") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about no data, which is told below
         values = np.loadtxt(file, delimiter=",", skiprows=int(has_names), ndmin=2, quotechar='"')
     if values.size == 0:
         raise InvalidSample(f"{path} has no rows below its line of column names.")
-    names = first if has_names else [str(index) for index in range(len(first))]
+    if values.shape[1] != len(names):
+        raise InvalidSample(
+            f"{path} has {len(names)} column names, but rows of {values.shape[1]} columns."
+        )
     return Table(zip(names, values.T, strict=True))
 
 
@@ -96,8 +105,8 @@ def _read_parquet(path: Path) -> Table:
 def _column(column: Any, name: str) -> Array:
     """One column as an array; lists of one length become a further axis."""
     values = column.to_numpy()
-    if values.dtype == object and len(values) and isinstance(values[0], np.ndarray):
-        lengths = {len(value) for value in values}
+    if values.dtype == object and any(isinstance(value, np.ndarray) for value in values):
+        lengths = {-1 if value is None else len(value) for value in values}
         if len(lengths) > 1:
             raise InvalidSample(f"Column {name!r} holds lists of unequal length: pad them to one.")
         values = np.stack([np.asarray(list(value)) for value in values])
@@ -119,24 +128,34 @@ def to_inputs(table: Table, inputs: Sequence[Spec]) -> Nested:
     if len(inputs) > 1:
         missing = ", ".join(repr(spec.name) for spec in inputs if spec.name not in table)
         raise InvalidSample(f"No column for input {missing} (columns: {_listed(table)}).")
-    flat = [column.reshape(len(column), -1) for column in table.values()]
+    flat = [_flat(column) for column in table.values()]
     return _fit(np.concatenate(flat, axis=1), inputs[0])
 
 
 def _fit(values: Array, spec: Spec) -> Array:
     free = sum(axis is None for axis in spec.shape)
-    shape = [-1 if axis is None else axis for axis in spec.shape]
-    values = values.reshape(len(values), -1)
-    fixed = int(np.prod([axis for axis in shape if axis > 0], dtype=int))
+    values = _flat(values)
+    fixed = int(np.prod([axis for axis in spec.shape if axis is not None], dtype=int))
+    shape = [values.shape[1] // fixed if axis is None else axis for axis in spec.shape]
     fits = values.shape[1] % fixed == 0 if free == 1 else values.shape[1] == fixed
     if not fits or free > 1:
         raise InvalidSample(
             f"The table gives {values.shape[1]} values a row, "
             f"but the model's input {spec.name!r} is {spec}."
         )
+    if spec.dtype == "string":
+        return values.reshape(len(values), *shape).astype(np.str_)
+    try:
+        values = values.astype(float) if values.dtype.kind in "OSU" else values
+    except (TypeError, ValueError) as error:
+        raise InvalidSample(f"The table has text, but input {spec.name!r} is {spec}.") from error
     if np.dtype(spec.dtype).kind in "iub" and not np.all(np.isfinite(values)):
         raise InvalidSample(f"The table has empty or NaN cells, but input {spec.name!r} is {spec}.")
     return values.reshape(len(values), *shape).astype(spec.dtype)
+
+
+def _flat(values: Array) -> Array:
+    return values.reshape(len(values), int(np.prod(values.shape[1:], dtype=int)))
 
 
 def _listed(table: Table) -> str:
@@ -151,7 +170,10 @@ def write_rows(path: Path, outputs: Nested) -> None:
         InvalidSample: Another kind of file, or several outputs for a `.npy` file.
         EnvironmentFault: The file cannot be written.
     """
-    leaves, _ = flatten(outputs)
+    leaves = [
+        as_array(leaf, name)
+        for leaf, name in zip(flatten(outputs)[0], leaf_names(outputs), strict=True)
+    ]
     check_output_file(path)
     if path.suffix.lower() == ".npy" and len(leaves) > 1:
         raise InvalidSample(f"The model has {len(leaves)} outputs: write them to a .npz file.")
@@ -160,8 +182,15 @@ def write_rows(path: Path, outputs: Nested) -> None:
             np.save(file, leaves[0], allow_pickle=False)
         else:
             names = [name.replace("/", ".") or "output" for name in leaf_names(outputs)]
-            arrays: dict[str, Any] = dict(zip(names, leaves, strict=True))
-            np.savez(file, allow_pickle=False, **arrays)
+            _write_npz(file, dict(zip(names, leaves, strict=True)))
+
+
+def _write_npz(file: BinaryIO, arrays: dict[str, Array]) -> None:
+    """As np.savez, which takes its arrays as keywords: some names of outputs are its own."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 def check_output_file(path: Path) -> None:

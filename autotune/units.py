@@ -58,7 +58,10 @@ def parse_bytes(text: str) -> int:
     Raises:
         ValueError: `text` is not a positive number with a unit of memory.
     """
-    return int(_parse(text, dict(_BYTES), "memory size", 'such as "6GiB"'))
+    amount = int(_parse(text, dict(_BYTES), "memory size", 'such as "6GiB"'))
+    if amount < 1:
+        raise ValueError(f"A memory size must be at least one byte, but got {text!r}.")
+    return amount
 
 
 def parse_share(text: str) -> float:
@@ -122,4 +125,4 @@ def format_rate(rows_per_s: float) -> str:
 def _three_digits(value: float) -> str:
     """Three significant digits without an exponent."""
     decimals = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
-    return f"{value:,.{decimals}f}"
+    return f"{value:.{decimals}f}"

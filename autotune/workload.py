@@ -121,9 +121,11 @@ class Workload:
     def save(self, folder: Path) -> None:
         """Write the rows to `folder`, for `open_saved` to map into memory."""
         for index, array in enumerate(self.arrays):
-            np.save(folder / f"{index}.npy", np.ascontiguousarray(array), allow_pickle=False)
+            plain = array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+            np.save(folder / f"{index}.npy", np.ascontiguousarray(plain), allow_pickle=False)
         layout = describe(self._rebuild([*range(len(self.arrays))]))
-        header = {"table": self.is_table, "layout": layout}
+        dtypes = [array.dtype.name for array in self.arrays]
+        header = {"table": self.is_table, "layout": layout, "dtypes": dtypes}
         (folder / "layout.json").write_text(json.dumps(header))
 
     @classmethod
@@ -132,7 +134,12 @@ class Workload:
 
         def load(index: int) -> Array:
             mapped = np.load(folder / f"{index}.npy", mmap_mode="r", allow_pickle=False)
-            return np.asarray(mapped)  # a plain view: np.memmap slows every slice down
+            array = np.asarray(mapped)  # a plain view: np.memmap slows every slice down
+            if header["dtypes"][index] == "bfloat16":  # .npy has no name for it
+                import ml_dtypes
+
+                return array.view(ml_dtypes.bfloat16)
+            return array
 
         header = json.loads((folder / "layout.json").read_text())
         sample = revive(header["layout"], load)
@@ -172,8 +179,10 @@ def as_array(leaf: Any, name: str) -> Array:
         array = np.asarray(leaf)
     except (TypeError, ValueError) as error:
         raise InvalidSample(f"{where} cannot be read as an array: {error}") from error
-    if array.dtype.kind == "T" or (array.dtype.kind == "O" and _all_strings(array)):
+    if array.dtype.kind == "T" or _holds_only(array, str):
         array = array.astype(np.str_)
+    elif _holds_only(array, bytes):
+        array = array.astype(np.bytes_)
     if array.dtype.kind in "OcmMV" and array.dtype.name != "bfloat16":
         raise InvalidSample(
             f"{where} has dtype {array.dtype.name}, which no model takes. "
@@ -184,8 +193,9 @@ def as_array(leaf: Any, name: str) -> Array:
     return array
 
 
-def _all_strings(array: Array) -> bool:
-    return array.size > 0 and all(isinstance(item, (str, bytes)) for item in array.flat)
+def _holds_only(array: Array, kind: type) -> bool:
+    objects = array.dtype.kind == "O" and array.size > 0
+    return objects and all(isinstance(item, kind) for item in array.flat)
 
 
 def count_rows(arrays: Sequence[Array], names: Sequence[str]) -> int:

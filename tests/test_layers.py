@@ -23,7 +23,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "goal": (1, "errors", ""),
     "device": (1, "", "psutil pynvml"),
     "allocator": (1, "", "tensorflow"),
-    "workload": (1, "errors", "numpy optree"),
+    "workload": (1, "errors", "ml_dtypes numpy optree"),
     "forecast": (1, "", "numpy"),
     "records": (2, "errors files goal", "msgspec"),
     "rowfiles": (2, "errors files workload", "numpy pyarrow"),
