@@ -62,16 +62,26 @@ def check_rows_independent(model: keras.Model, workload: Workload) -> list[str]:
             )
     if not _agree(whole, _run(model, workload, places)):
         return ["The model's outputs are random: equal rows gave unequal answers in two calls."]
+    if _are_equal(workload.pick([n % workload.rows for n in places])):
+        return [
+            "The sample's rows are all equal: whether one row changes another's answer, and how "
+            "speed depends on the values, cannot be seen. Give rows as production sends them."
+        ]
     half = _ROWS // 2
     for part in (places[:half], places[half:], places[half:] + places[:half]):
         expected = {name: leaf[part] for name, leaf in whole.items()}
         if not _agree(expected, _run(model, workload, part)):
             raise InvalidModel(
                 "The answer for a row depends on the other rows of its batch, so another batch "
-                "size gives another answer. Look for layers that mix rows, such as "
-                "BatchNormalization called with training=True."
+                "size gives another answer. Look for layers of your own that mix rows, such as by "
+                "a mean over axis 0."
             )
     return _not_finite(whole)
+
+
+def _are_equal(rows: Nested) -> bool:
+    leaves, _ = flatten(rows)
+    return all(bool((leaf == leaf[:1]).all()) for leaf in leaves)
 
 
 def _run(model: keras.Model, workload: Workload, places: list[int]) -> dict[str, Array]:

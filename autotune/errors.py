@@ -14,6 +14,7 @@ AutotuneError
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -101,6 +102,6 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 def one_line(error: BaseException, limit: int = 300) -> str:
     """Return an error's type and message on one printable line of at most `limit` characters."""
-    text = " ".join(str(error).split())
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
     printable = "".join(char for char in text if char.isprintable())
     return f"{type(error).__name__}: {printable}"[:limit]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ class ModelFactory:
         try:
             model = getattr(importlib.import_module(module), function)()
         except Exception as error:
-            raise InvalidModel(f"The factory {self.target} failed: {one_line(error)}") from error
+            raise InvalidModel(f"The factory {self.target} failed: {one_line(error)}.") from error
         if not isinstance(model, keras.Model):
             raise InvalidModel(
                 f"The factory {self.target} returned a {type(model).__name__}, not a keras.Model."
@@ -135,7 +136,7 @@ def _classes_of(modules: Sequence[str]) -> dict[str, Any]:
         try:
             module = importlib.import_module(name)
         except Exception as error:
-            raise InvalidModel(f"Cannot import {name!r}: {one_line(error)}") from error
+            raise InvalidModel(f"Cannot import {name!r}: {one_line(error)}.") from error
         own = {k: v for k, v in vars(module).items() if getattr(v, "__module__", None) == name}
         found.update({k: v for k, v in own.items() if callable(v)})
     return found
@@ -143,10 +144,10 @@ def _classes_of(modules: Sequence[str]) -> dict[str, Any]:
 
 def _why_not_loaded(path: str, error: Exception) -> str:
     text = str(error)
-    if "Could not locate" in text or "Unknown" in text:
-        name = next((part for part in text.split("'")[1::2] if part.isidentifier()), "?")
-        return unknown_class(path, name)
-    return f"Keras cannot load {path}: {one_line(error)}"
+    unknown = re.search(r"Could not locate (?:class|function) '([^']+)'", text)
+    if unknown:
+        return unknown_class(path, unknown[1])
+    return f"Keras cannot load {path}: {one_line(error)}."
 
 
 def input_specs(model: keras.Model) -> list[Spec]:

@@ -206,7 +206,7 @@ class _Child:
             raise self._death(f"gave no answer within {timeout_s:.0f} s", timed_out=True) from None
         except (OSError, EOFError):
             raise self._death("") from None
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, ValueError):
             raise self._death("answered rubbish") from None
         if reply.id != self._last_id:
             raise self._death("answered another question")
@@ -218,8 +218,10 @@ class _Child:
             if left <= 0 or not select.select([self._channel], [], [], left)[0]:
                 raise TimeoutError
             data = self._channel.recv(1 << 16)
-            if not data or len(self._buffer) > MAX_REPLY_BYTES:
+            if not data:
                 raise EOFError
+            if len(self._buffer) > MAX_REPLY_BYTES:
+                raise ValueError
             self._buffer += data
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
@@ -271,7 +273,8 @@ def _how_it_ended(status: int | None) -> str:
     if status is None:
         return "closed its channel"
     if status < 0:
-        return f"died of {signal.Signals(-status).name}"
+        named = {one.value: one.name for one in signal.Signals}
+        return f"died of {named.get(-status, f'signal {-status}')}"
     return f"ended with status {status}"
 
 

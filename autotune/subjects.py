@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotune.batchable import refuse_unbatchable
+from autotune.batchable import check_rows_independent, refuse_unbatchable
 from autotune.errors import InvalidModel, ModelNotPortable, one_line
 from autotune.files import sha256_of
+from autotune.inputs import fit_sample
+from autotune.modelfiles import PYTHON_CODE_CLASSES, check_model_file
 from autotune.models import ModelFactory, ModelFile, source_of
 from autotune.worker import FactorySource, FileSource
 from autotune.workload import Synthetic, Workload
@@ -29,11 +31,13 @@ CHECKED_ROWS = 4  # whose outputs must be the same in the child
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """What the child is told of a model; see `worker.Load`."""
+    """What the child is told: model, rows that fit it, and files; see `worker.Load`."""
 
     model: FileSource | FactorySource
+    rows: Workload | Synthetic
     expected: str = ""
     save_to: str = ""
+    scratch: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,10 @@ def _in_file(source: ModelFile) -> Subject:
         if sha256_of(target) != before:
             raise InvalidModel(f"{path} was changed after it was tuned. Tune the new model.")
 
-    def pack(_folder: Path, _rows: Workload | Synthetic) -> Parcel:
+    def pack(_folder: Path, rows: Workload | Synthetic) -> Parcel:
         absolute = str(path.absolute())
-        return Parcel(FileSource(absolute, source.imports, source.unsafe, source.jit_compile))
+        file = FileSource(absolute, source.imports, source.unsafe, source.jit_compile)
+        return Parcel(file, rows)
 
     return Subject(source.path, source.open, put, pack)
 
@@ -95,8 +100,10 @@ def _made(source: ModelFactory) -> Subject:
         else:
             save_model(source.open(), target)
 
-    def pack(_folder: Path, _rows: Workload | Synthetic) -> Parcel:
-        return Parcel(FactorySource(source.target), save_to=str(saved))
+    def pack(_folder: Path, rows: Workload | Synthetic) -> Parcel:
+        return Parcel(
+            FactorySource(source.target), rows, save_to=str(saved), scratch=(str(folder),)
+        )
 
     subject = Subject(source.target, source.open, put, pack)
     weakref.finalize(put, shutil.rmtree, folder, ignore_errors=True)
@@ -105,24 +112,35 @@ def _made(source: ModelFactory) -> Subject:
 
 def _in_memory(model: keras.Model) -> Subject:
     def pack(folder: Path, rows: Workload | Synthetic) -> Parcel:
+        # What is wrong with the model or its rows is told from here, where both are the caller's.
         refuse_unbatchable(model)
+        fitted = fit_sample(model, rows)
+        check_rows_independent(model, fitted)
         imports = _own_modules(model)
         expected = folder / "expected"
         expected.mkdir()
-        if not isinstance(rows, Workload) or rows.is_table:
-            raise ModelNotPortable("A model in memory needs rows as arrays.")
-        try:
-            outputs = model.predict_on_batch(rows.take(CHECKED_ROWS))
-        except Exception as error:
-            raise ModelNotPortable(f"The model fails on the sample: {one_line(error)}") from error
-        Workload(outputs).save(expected)
-        save_model(model, folder / "model.keras")
-        jit = bool(model.jit_compile)
-        return Parcel(
-            FileSource(str(folder / "model.keras"), imports, jit_compile=jit), str(expected)
-        )
+        Workload(model.predict_on_batch(fitted.take(CHECKED_ROWS))).save(expected)
+        path = folder / "model.keras"
+        save_model(model, path)
+        _refuse_code_inside(path)
+        source = FileSource(str(path), imports, jit_compile=bool(model.jit_compile))
+        return Parcel(source, fitted, expected=str(expected))
 
     return Subject("object", lambda: model, lambda path: save_model(model, path), pack)
+
+
+def _refuse_code_inside(path: Path) -> None:
+    """The child opens models in safe mode, which knows no Lambda layers.
+
+    Raises:
+        ModelNotPortable: The saved model holds Python code.
+    """
+    for finding in check_model_file(path):
+        if finding.class_name in PYTHON_CODE_CLASSES:
+            raise ModelNotPortable(
+                f"Layer {finding.layer_name!r} ({finding.class_name}) holds Python code, which is "
+                "not sent to another process; a layer class in a module would be."
+            )
 
 
 def _own_modules(model: keras.Model) -> tuple[str, ...]:

@@ -176,14 +176,14 @@ def _request(
     seed: int,
 ) -> Load:
     """Write what the child needs to `folder`, and say where it lies."""
+    parcel = subject.pack(folder, rows)
     sample: SavedRows | DrawnRows
-    if isinstance(rows, Synthetic):
-        sample = DrawnRows(rows.rows, rows.shapes)
+    if isinstance(parcel.rows, Synthetic):
+        sample = DrawnRows(parcel.rows.rows, parcel.rows.shapes)
     else:
         (folder / "rows").mkdir()
-        rows.save(folder / "rows")
+        parcel.rows.save(folder / "rows")
         sample = SavedRows(str(folder / "rows"))
-    parcel = subject.pack(folder, rows)
     return Load(
         id=0,
         model=parcel.model,
@@ -194,6 +194,7 @@ def _request(
         expected=parcel.expected,
         save_to=parcel.save_to,
         seed=seed,
+        scratch=(str(folder), *parcel.scratch),
     )
 
 

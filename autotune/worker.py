@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import select
+import shutil
 import socket
 import sys
 import threading
@@ -69,6 +70,7 @@ class Load(Struct, frozen=True, kw_only=True, tag="load"):
             arrived whole; "" for none.
         save_to: Where to save the model as `.keras`; "" for nowhere.
         seed: Seed for drawn rows.
+        scratch: Folders that the tuner removes at its end, or the child if it has none.
     """
 
     id: int
@@ -80,6 +82,7 @@ class Load(Struct, frozen=True, kw_only=True, tag="load"):
     expected: str = ""
     save_to: str = ""
     seed: int = 0
+    scratch: tuple[str, ...] = ()
 
 
 class Try(Struct, frozen=True, kw_only=True, tag="try"):
@@ -106,19 +109,21 @@ Request = Load | Try
 def main() -> None:
     """Serve requests from the socket whose number is the only argument."""
     channel = socket.socket(fileno=int(sys.argv[1]))
-    _die_with_tuner(channel)
+    scratch: list[str] = []
+    _die_with_tuner(channel, scratch)
     _volunteer_for_the_kernel()
-    serve(channel)
+    serve(channel, scratch)
 
 
-def serve(channel: socket.socket) -> None:
-    """Answer requests until the other side closes the channel."""
+def serve(channel: socket.socket, scratch: list[str]) -> None:
+    """Answer requests until the other side closes the channel; note its scratch folders."""
     probe: InProcessProbe | None = None
     decoder = msgspec.json.Decoder(Request)
     for line in channel.makefile("rb"):
         request = decoder.decode(line)
         try:
             if isinstance(request, Load):
+                scratch.extend(request.scratch)
                 probe, loaded = load(request)
                 gc.freeze()  # a collection before each probe need not walk all of TensorFlow
                 reply = Reply(id=request.id, loaded=loaded)
@@ -203,13 +208,19 @@ def _let_gpu_memory_grow() -> None:
             tf.config.experimental.set_memory_growth(gpu, True)
 
 
-def _die_with_tuner(channel: socket.socket) -> None:
-    """End this process as soon as the tuner's end of the channel is gone, however it went."""
+def _die_with_tuner(channel: socket.socket, scratch: list[str]) -> None:
+    """End this process as soon as the tuner's end of the channel is gone, however it went.
+
+    At an orderly end the tuner kills the child first: one that sees the channel go has
+    outlived its tuner, and clears up after it.
+    """
 
     def watch() -> None:
         poll = select.poll()
         poll.register(channel, select.POLLRDHUP | select.POLLHUP)
         poll.poll()
+        for folder in scratch:
+            shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -57,9 +57,16 @@ def test_a_convolution_passes(keras: Any) -> None:
     assert check_rows_independent(model, Workload(sample)) == []
 
 
-def test_a_sample_of_one_row_is_enough(mlp: Any, rows: Rows) -> None:
+def test_a_sample_of_two_rows_is_enough(mlp: Any, rows: Rows) -> None:
     """A sample with fewer rows than the check runs is used again from its first row on."""
-    assert check_rows_independent(mlp, Workload(rows[:1])) == []
+    assert check_rows_independent(mlp, Workload(rows[:2])) == []
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_equal_rows_are_warned_of(mlp: Any, rows: Rows, count: int) -> None:
+    """When all rows are equal nothing can be seen of their influence on each other."""
+    (warning,) = check_rows_independent(mlp, Workload(np.repeat(rows[:1], count, axis=0)))
+    assert "all equal" in warning
 
 
 def test_a_stateful_layer_is_refused_by_name(keras: Any) -> None:

@@ -59,7 +59,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras msgspec tensorflow",
     ),
     "probe": (8, "device errors records worker", "msgspec"),
-    "subjects": (8, "batchable errors files models worker workload", "keras"),
+    "subjects": (8, "batchable errors files inputs modelfiles models worker workload", "keras"),
     "tuning": (
         9,
         "bench device engines errors goal models predictor probe records searching subjects "

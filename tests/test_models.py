@@ -14,9 +14,6 @@ from autotune.errors import InvalidModel
 from autotune.models import ModelFactory, ModelFile, fingerprint, input_specs, source_of
 from autotune.workload import Spec
 
-# Keras 3.15 saves weights by np.array(variable), which NumPy 2 calls deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 Save = Callable[..., Path]
 Write = Callable[[str, str], str]
 

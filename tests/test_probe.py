@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,6 @@ from autotune.workload import Workload
 from tests.trouble import BAD, GOOD, trouble, write_request
 
 SECONDS = 0.02
-
-# Keras 3.15 saves weights by np.array(variable), which NumPy 2 calls deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 @pytest.fixture
@@ -62,7 +60,7 @@ def test_a_file_is_loaded_and_measured_in_one_child(
         loaded = probe.load()
         assert loaded.model.sha256 == fingerprint(mlp)
         assert loaded.engines == ("keras", "compiled")
-        pids = set()
+        pids: set[int | None] = set()
         for candidate in (Candidate(1), Candidate(8, "compiled"), Candidate(8, concurrency=2)):
             outcome = probe(candidate, SECONDS)
             assert isinstance(outcome, Measurement)
@@ -192,8 +190,6 @@ def test_the_child_ends_when_the_tuner_is_killed(tmp_path: Path) -> None:
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition, and fail if it does not come true."""
-    import time
-
     for _ in range(500):
         if condition():
             return

@@ -35,6 +35,7 @@ def failed(outcome: object) -> Failure:
         ("os.kill(os.getpid(), signal.SIGKILL)", "died of SIGKILL"),
         ("ctypes.string_at(0)", "died of SIGSEGV"),
         ("os.abort()", "died of SIGABRT"),
+        ("os.kill(os.getpid(), 40)", "died of signal 40"),  # a real-time signal has no name
         ("sys.exit(0)", "ended with status 0"),
     ],
 )
@@ -81,15 +82,17 @@ def test_a_child_that_hangs_is_a_timeout(tmp_path: Path, action: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "reason"),
+    ("answer", "reason"),
     [
-        (b"Segmentation fault\n", "answered rubbish"),
-        (b'{"id": 99}\n', "answered another question"),
+        ("b'Segmentation fault' + os.linesep.encode()", "answered rubbish"),
+        ("json.dumps(dict(id=99)).encode() + os.linesep.encode()", "answered another question"),
+        ("b'x' * 9 * 2**20", "answered rubbish"),
     ],
+    ids=["no JSON", "another id", "9 MiB and no end of the line"],
 )
-def test_a_child_that_answers_rubbish_is_a_crash(tmp_path: Path, line: bytes, reason: str) -> None:
+def test_a_child_that_answers_rubbish_is_a_crash(tmp_path: Path, answer: str, reason: str) -> None:
     """An answer that is no reply to the question is a crash, and the child is ended."""
-    with trouble(tmp_path, f"os.write(int(sys.argv[1]), {line!r})") as probe:
+    with trouble(tmp_path, f"os.write(int(sys.argv[1]), {answer})") as probe:
         outcome = failed(probe(BAD, SECONDS))
         assert (outcome.kind, outcome.message) == ("crash", f"The child process {reason}.")
         assert probe.pid is None

@@ -16,9 +16,6 @@ from autotune.subjects import CHECKED_ROWS, save_model, subject_of
 from autotune.worker import FactorySource, FileSource
 from autotune.workload import Synthetic, Workload
 
-# Keras 3.15 saves weights by np.array(variable), which NumPy 2 calls deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 Rows = np.ndarray[Any, Any]
 Save = Callable[..., Path]
 
@@ -146,8 +143,8 @@ def test_a_class_of_the_main_program_is_not_portable(
     keras: Any, rows: Rows, tmp_path: Path
 ) -> None:
     """A class that only the main program has cannot go to another process."""
-    script_class = type("FromScript", (keras.layers.Layer,), {"__module__": "__main__"})
-    model = keras.Sequential([keras.Input((10,)), script_class()])
+    script_class = type("FromScript", (keras.layers.Dropout,), {"__module__": "__main__"})
+    model = keras.Sequential([keras.Input((10,)), script_class(0.5)])
     with pytest.raises(ModelNotPortable, match="'FromScript' is defined in the main program"):
         subject_of(model).pack(tmp_path, Workload(rows))
 
@@ -161,10 +158,11 @@ def test_a_model_that_cannot_be_cut_into_batches_is_not_packed(keras: Any, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_drawn_rows_do_for_no_model_in_memory(mlp: Any, tmp_path: Path) -> None:
-    """Without rows at hand there are no answers to compare, so the model is not sent."""
-    with pytest.raises(ModelNotPortable, match="needs rows as arrays"):
-        subject_of(mlp).pack(tmp_path, Synthetic())
+def test_rows_for_a_model_in_memory_are_drawn_here(mlp: Any, tmp_path: Path) -> None:
+    """The child gets the very rows whose answers it is compared by."""
+    parcel = subject_of(mlp).pack(tmp_path, Synthetic(rows=6))
+    assert isinstance(parcel.rows, Workload)
+    assert parcel.rows.arrays[0].shape == (6, 10)
 
 
 def test_a_model_that_cannot_be_saved_leaves_no_file(keras: Any, target: Path) -> None:

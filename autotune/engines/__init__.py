@@ -92,4 +92,4 @@ def _largest_error(got: Array, expected: Array) -> float:
     scale = np.max(np.abs(b[np.isfinite(b)]), initial=0.0)
     with np.errstate(invalid="ignore"):
         error = np.abs(a - b) / (relative * (np.abs(b) + scale))
-    return float(np.max(np.where(same, 0.0, np.nan_to_num(error, nan=np.inf))))
+    return float(np.max(np.where(same, 0.0, np.nan_to_num(error, nan=np.inf, posinf=np.inf))))
