@@ -38,8 +38,7 @@ def check_target(folder: Path) -> None:
     """Refuse a place where no tuned directory can be written, before any work is done.
 
     Raises:
-        InvalidInput: It is a file, or a folder that holds something else.
-        EnvironmentFault: It cannot be written.
+        InvalidInput: It is a file, a folder that holds something else, or cannot be written.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise InvalidInput(f"{folder} exists and is not a folder. Give the name of a new folder.")
@@ -54,7 +53,7 @@ def check_target(folder: Path) -> None:
         trial.mkdir()
         trial.rmdir()
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise InvalidInput(f"{cannot_write(folder, error)} Give another folder.") from error
 
 
 def is_tuned(folder: Path) -> bool:

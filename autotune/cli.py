@@ -7,6 +7,7 @@ environment, 130 interrupted. Results go to standard output, everything else to 
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -46,8 +47,13 @@ Unsafe = Annotated[
 ]
 
 
+INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line and exit."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # clear up, as for Ctrl-C
     debug = "--debug" in sys.argv
     if not debug:
         hush_native_code()
@@ -70,6 +76,8 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
             traceback.print_exc()
         hint = "This should not happen. --debug shows where it comes from"
         return _say(f"Error: {one_line(error)}. {hint}.", 4)
+    if code == INTERRUPTED:  # Typer has caught the KeyboardInterrupt
+        return _say("Interrupted.", INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 
@@ -184,7 +192,7 @@ def tune(
     source = _model_source(model, imports, unsafe_load)
     _check_out(out)
     with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(open_study(storage, study)) if storage else None
+        opened = None if storage is None else stack.enter_context(open_study(storage, study))
         show_progress = stack.enter_context(progress(quiet))
         predictor = tune_model(
             source,
@@ -308,6 +316,8 @@ def _sample(path: Path | None, synthetic: bool, shapes: list[str]) -> Nested:
     if (path is None) == (not synthetic):
         raise InvalidInput("Give either --sample FILE or --synthetic; real rows are better.")
     if path is not None:
+        if shapes:
+            raise InvalidInput("--shape is for --synthetic rows: those of a file have their shape.")
         return read_rows(path)
     return Synthetic(shapes=dict(_shape(text) for text in shapes))
 

@@ -100,8 +100,13 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
+# Colours, and TensorFlow's screenful of where a node was made, before it says what is wrong.
+_NOISE = re.compile(r'\x1b\[[0-9;]*m|Detected at node [^\n]*\n(?:\s*File "[^\n]*\n)+')
+
+
 def one_line(error: BaseException, limit: int = 300) -> str:
     """Return an error's type and message on one printable line of at most `limit` characters."""
-    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+    text = _NOISE.sub("", str(error))
+    text = " ".join(text.split())
     printable = "".join(char for char in text if char.isprintable())
     return f"{type(error).__name__}: {printable}"[:limit]

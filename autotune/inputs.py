@@ -111,6 +111,8 @@ def draw_rows(specs: Sequence[Spec], synthetic: Synthetic, int_below: int, seed:
     """
     if synthetic.rows < 0:
         raise InvalidSample(f"Synthetic rows must be at least 1, but got {synthetic.rows}.")
+    if "" in synthetic.shapes and len(specs) == 1:  # the only input need not be named
+        synthetic = Synthetic(synthetic.rows, {specs[0].name: synthetic.shapes[""]})
     unknown = sorted(set(synthetic.shapes) - {spec.name for spec in specs})
     if unknown:
         known = ", ".join(spec.name for spec in specs)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
+import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import msgspec
@@ -38,7 +40,10 @@ def open_study(storage: str, name: str = "autotune") -> Iterator[optuna.Study]:
         EnvironmentFault: Another process has the study open.
     """
     with _locked(storage), _as_input_error(storage):
-        study = _create_study(storage, name)
+        try:
+            study = _create_study(storage, name)
+        except (ImportError, ValueError) as error:  # no driver; a storage that Optuna gave up
+            raise _cannot_use(storage, error) from error
         if storage.startswith("sqlite"):
             _fail_stale_trials(study)
         yield study
@@ -65,13 +70,18 @@ def study_in_memory() -> optuna.Study:
 @contextlib.contextmanager
 def _locked(storage: str) -> Iterator[None]:
     path = sqlite_path(storage)
+    if path == Path():
+        raise InvalidInput(f"{storage!r} names no file. Expected one such as sqlite:///tune.db.")
     if path is None or not path.parent.is_dir():
         yield
         return
     lock = filelock.FileLock(f"{path}.lock")
+    was_there = path.exists(), Path(lock.lock_file).exists()
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
+        if not Path(lock.lock_file).exists():  # it was never made
+            raise InvalidInput(f"Cannot write {path}. Give another storage.") from None
         holder = _holder(Path(lock.lock_file))
         raise EnvironmentFault(f"The study in {path} is in use by process {holder}.") from None
     except OSError as error:
@@ -79,8 +89,22 @@ def _locked(storage: str) -> Iterator[None]:
     try:
         Path(lock.lock_file).write_text(str(os.getpid()))
         yield
+    except BaseException:
+        if not was_there[0] and not _has_trials(path):
+            path.unlink(missing_ok=True)
+        if not was_there[1] and not (path.is_file() and _has_trials(path)):
+            Path(lock.lock_file).unlink(missing_ok=True)
+        raise
     finally:
         lock.release()
+
+
+def _has_trials(path: Path) -> bool:
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            return bool(database.execute("select 1 from trials limit 1").fetchone())
+    except sqlite3.Error:
+        return False
 
 
 def sqlite_path(storage: str) -> Path | None:
@@ -105,10 +129,16 @@ def _as_input_error(storage: str) -> Iterator[None]:
         module = type(error).__module__.partition(".")[0]
         if isinstance(error, AutotuneError) or module not in ("optuna", "sqlalchemy", "sqlite3"):
             raise
-        raise InvalidInput(
-            f"Cannot use the study storage {storage!r}: {one_line(error, 160)}. Expected a "
-            "database such as sqlite:///tune.db; for a damaged one, name a new file."
-        ) from error
+        raise _cannot_use(storage, error) from error
+
+
+def _cannot_use(storage: str, error: Exception) -> InvalidInput:
+    reason = getattr(error, "orig", None) or error  # what SQLAlchemy wraps is the plain reason
+    shown = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", storage)
+    return InvalidInput(
+        f"Cannot use the study storage {shown!r}: {one_line(reason, 160).rstrip('.')}. Expected a "
+        "database such as sqlite:///tune.db; for a damaged one, name a new file."
+    )
 
 
 def _fail_stale_trials(study: optuna.Study) -> None:
@@ -132,7 +162,7 @@ def bind(study: optuna.Study, belongs_to: dict[str, str]) -> None:
     differing = [key for key in belongs_to if known.get(key) != belongs_to[key]]
     if differing:
         raise InvalidInput(
-            f"The study {study.study_name!r} is about another {', '.join(differing)}. "
+            f"The study {study.study_name!r} was begun with another {' and '.join(differing)}. "
             "Use another name (--study) or another storage."
         )
 
@@ -144,12 +174,19 @@ class Ledger:
         study: The study; its one direction must be "maximize".
         engines: Engines that may be tried.
         max_concurrency: Most batches in flight that may be tried.
+        bounds: Smallest and largest batch size that may be tried.
 
     Raises:
         InvalidInput: The study minimises, or has several objectives.
     """
 
-    def __init__(self, study: optuna.Study, engines: Sequence[str], max_concurrency: int) -> None:
+    def __init__(
+        self,
+        study: optuna.Study,
+        engines: Sequence[str],
+        max_concurrency: int,
+        bounds: tuple[int, int],
+    ) -> None:
 
         if [direction.name for direction in study.directions] != ["MAXIMIZE"]:
             raise InvalidInput('The study must have one objective, with direction="maximize".')
@@ -157,6 +194,7 @@ class Ledger:
         self._trial: optuna.Trial | None = None
         self._engines = list(engines)
         self._max_concurrency = max_concurrency
+        self._bounds = bounds
 
     def outcomes(self) -> list[Outcome]:
         """Return the outcomes of all finished probes, in their order."""
@@ -184,35 +222,50 @@ class Ledger:
                 message = f"The tuner itself ended {lost.count(candidate)} times while trying this."
                 yield Failure(candidate, kind="crash", message=message)
 
-    def begin(self, candidate: Candidate) -> None:
-        """Write down what is about to be tried."""
-        self._study.enqueue_trial(
-            {
-                "batch_size": candidate.batch_size,
-                "engine": candidate.engine,
-                "concurrency": candidate.concurrency,
-            }
+    def begin(self, planned: Candidate) -> Candidate:
+        """Write down what is about to be tried, and return it.
+
+        That is what was planned, unless a trial already waits in the study: one that the caller
+        has enqueued, or that a run which was killed did not come to.
+        """
+        import optuna
+
+        while True:
+            waiting = self._study.get_trials(
+                deepcopy=False, states=(optuna.trial.TrialState.WAITING,)
+            )
+            if not waiting:
+                self._study.enqueue_trial(
+                    {
+                        "batch_size": planned.batch_size,
+                        "engine": planned.engine,
+                        "concurrency": planned.concurrency,
+                    }
+                )
+            elif not self._may_be_tried(waiting[0].system_attrs.get("fixed_params", {})):
+                self._study.tell(self._study.ask(), state=optuna.trial.TrialState.FAIL)
+                continue
+            return self.propose(*self._bounds)
+
+    def _may_be_tried(self, parameters: dict[str, Any]) -> bool:
+        lowest, highest = self._bounds
+        return (
+            lowest <= parameters.get("batch_size", lowest) <= highest
+            and parameters.get("engine", self._engines[0]) in self._engines
+            and 1 <= parameters.get("concurrency", 1) <= self._max_concurrency
         )
-        self._trial = self._study.ask()
-        self._suggest(self._trial, candidate.batch_size, candidate.batch_size)
-        self._note_candidate(candidate)
 
     def propose(self, lowest: int, highest: int) -> Candidate:
-        """Have the study's sampler propose a batch size in a range, and the rest."""
-        self._trial = self._study.ask()
-        candidate = self._suggest(self._trial, lowest, highest)
-        self._note_candidate(candidate)
+        """Have the study propose a candidate with a batch size in a range: enqueued, or sampled."""
+        trial = self._study.ask()
+        candidate = Candidate(
+            trial.suggest_int("batch_size", lowest, highest, log=True),
+            trial.suggest_categorical("engine", self._engines),
+            concurrency=trial.suggest_int("concurrency", 1, self._max_concurrency),
+        )
+        trial.set_user_attr(_CANDIDATE, msgspec.to_builtins(candidate))
+        self._trial = trial
         return candidate
-
-    def _suggest(self, trial: optuna.Trial, lowest: int, highest: int) -> Candidate:
-        size = trial.suggest_int("batch_size", lowest, highest, log=True)
-        engine = trial.suggest_categorical("engine", self._engines)
-        concurrency = trial.suggest_int("concurrency", 1, self._max_concurrency)
-        return Candidate(size, engine, concurrency=concurrency)
-
-    def _note_candidate(self, candidate: Candidate) -> None:
-        assert self._trial is not None  # noqa: S101  begin and propose set it
-        self._trial.set_user_attr(_CANDIDATE, msgspec.to_builtins(candidate))
 
     def finish(self, outcome: Outcome, value: float, excesses: dict[str, float]) -> None:
         """Write down what came of it.

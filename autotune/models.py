@@ -98,7 +98,7 @@ class ModelFactory:
         module, _, function = self.target.partition(":")
         try:
             model = getattr(importlib.import_module(module), function)()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InvalidModel(f"The factory {self.target} failed: {one_line(error)}.") from error
         if not isinstance(model, keras.Model):
             raise InvalidModel(

@@ -344,6 +344,8 @@ class TuningRecord(Struct, frozen=True, kw_only=True, omit_defaults=False):
         """
         try:
             version = msgspec.json.decode(data, type=_Version).format_version
+            if version < 1:
+                raise InvalidRecord(f"{where} has format version {version}, which never was.")
             if version > FORMAT_VERSION:
                 raise InvalidRecord(
                     f"{where} has format version {version}; this autotune reads up to "

@@ -48,7 +48,7 @@ def _facts(record: TuningRecord) -> list[str]:
         tail = format_seconds(chosen.latency_quantile_s)
         facts.append(f"speed      {speed}")
         facts.append(f"latency    {latency} median, {tail} at {record.goal.quantile:.0%}, a batch")
-        if chosen.peak_bytes is not None:
+        if chosen.peak_bytes:  # an allocator that counts large blocks only may say 0
             limit = record.memory_limit_bytes
             allowed = f" of {format_bytes(limit)}" if limit else ""
             facts.append(f"memory     {format_bytes(chosen.peak_bytes)} at the peak{allowed}")

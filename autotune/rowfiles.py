@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import secrets
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from autotune.errors import InvalidSample
-from autotune.files import replacing
+from autotune.files import cannot_write, replacing
 from autotune.workload import Array, Nested, Spec, Table, as_array, flatten, leaf_names
 
 SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
@@ -42,11 +43,10 @@ def read_rows(path: Path) -> Nested:
     except InvalidSample:
         raise
     except Exception as error:  # a damaged file makes the readers raise nearly anything
-        hint = " (arrays of Python objects are refused: save plain numbers)" * (
-            "allow_pickle" in str(error)
-        )
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InvalidSample(f"{path} cannot be read as rows: {first}{hint}") from error
+        first = str(error).partition("\n")[0].partition("; use `")[0] or type(error).__name__
+        if "pickle" in first or "Python objects" in first:  # NumPy's guess for any text, too
+            first = "not an array of numbers, or one of Python objects: save plain numbers."
+        raise InvalidSample(f"{path} cannot be read as rows: {first}") from error
 
 
 def _read_npy(path: Path) -> Array:
@@ -197,9 +197,17 @@ def check_output_file(path: Path) -> None:
     """Refuse an output file that `write_rows` could not write, before any work is done.
 
     Raises:
-        InvalidSample: The suffix is neither `.npy` nor `.npz`, or the folder is missing.
+        InvalidSample: The suffix is neither `.npy` nor `.npz`, or the file cannot be written.
     """
     if path.suffix.lower() not in (".npy", ".npz"):
         raise InvalidSample(f"Outputs are written as .npy or .npz, but got {path}.")
     if not path.parent.is_dir():
         raise InvalidSample(f"The folder of the output file does not exist: {path.parent}.")
+    if path.is_dir():
+        raise InvalidSample(f"{path} is a folder. Give the name of a file for the outputs.")
+    trial = path.parent / f".autotune.{secrets.token_hex(6)}"
+    try:
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise InvalidSample(f"{cannot_write(path, error)} Give another file.") from error

@@ -17,7 +17,7 @@ from autotune.judging import excesses, values_of
 from autotune.ledger import Ledger, bind, open_study, study_in_memory
 from autotune.recommend import recommend
 from autotune.records import Candidate, Measurement, Outcome, Probe, Progress, TuningRecord
-from autotune.strategy import FINALISTS, ROUNDS, Situation, next_candidate
+from autotune.strategy import FINALISTS, LARGEST, ROUNDS, Situation, next_candidate
 
 if TYPE_CHECKING:
     import optuna
@@ -32,6 +32,7 @@ RUNGS = 14  # of a ladder, as a rule
 OTHERS = 12  # refinements
 MAX_PROBE_S, MIN_PROBE_S = 1.0, 0.02
 SAMPLER_TRIALS = 60
+MOST_IN_FLIGHT = 256  # threads; far more than any machine gains from
 
 
 def search(
@@ -117,12 +118,13 @@ class Driver:
         strategy: Strategy,
         seed: int,
     ) -> None:
-        _check(engines, concurrency, budget_s, strategy)
+        check_arguments(engines, concurrency, budget_s, strategy)
         if memory_limit_bytes is not None and memory_limit_bytes < 1:
             raise InvalidInput(
                 f"memory_limit_bytes must be positive, but got {memory_limit_bytes}."
             )
-        self._ledger = Ledger(study, engines, max(concurrency))
+        bounds = goal.min_batch_size, goal.max_batch_size or LARGEST
+        self._ledger = Ledger(study, engines, max(concurrency), bounds)
         self._strategy = strategy
         self._budget_s = budget_s
         self._situation = Situation(
@@ -154,7 +156,7 @@ class Driver:
         candidate = next_candidate(self._situation)
         if candidate is None:
             return None
-        self._ledger.begin(candidate)
+        candidate = self._ledger.begin(candidate)
         known = any(outcome.candidate == candidate for outcome in self._situation.outcomes)
         return candidate, self._final_s if known else self._first_look_s
 
@@ -167,10 +169,9 @@ class Driver:
         if count < len(lanes):
             engine, flights, _ = lanes[count]
             candidate = Candidate(goal.min_batch_size, engine, concurrency=flights)
-            self._ledger.begin(candidate)
-            return candidate, self._final_s
+            return self._ledger.begin(candidate), self._final_s
         good = [c.batch_size for c in self._situation.values()]
-        highest = min(2 * max(good, default=goal.min_batch_size), goal.max_batch_size or 2**20)
+        highest = min(2 * max(good, default=goal.min_batch_size), goal.max_batch_size or LARGEST)
         return self._ledger.propose(goal.min_batch_size, highest), self._final_s
 
     def tell(self, outcome: Outcome) -> None:
@@ -229,14 +230,22 @@ def _within(seconds: float) -> float:
     return min(MAX_PROBE_S, max(MIN_PROBE_S, seconds))
 
 
-def _check(
+def check_arguments(
     engines: Sequence[str], concurrency: Sequence[int], budget_s: float, strategy: str
 ) -> None:
+    """Check arguments of `search`, before anything slow begins.
+
+    Raises:
+        InvalidInput: One is out of range; the message names it.
+    """
     if isinstance(engines, str) or not engines:
         raise InvalidInput(f"engines must be a sequence of names, but got {engines!r}.")
-    if not concurrency or any(not isinstance(n, int) or n < 1 for n in concurrency):
+    if not concurrency or any(
+        not isinstance(n, int) or not 1 <= n <= MOST_IN_FLIGHT for n in concurrency
+    ):
         raise InvalidInput(
-            f"concurrency must hold whole numbers from 1 on, but got {concurrency!r}."
+            f"concurrency must hold whole numbers from 1 to {MOST_IN_FLIGHT}, "
+            f"but got {list(concurrency)}."
         )
     if not 0 < budget_s < float("inf"):
         raise InvalidInput(f"budget_s must be a positive number of seconds, but got {budget_s!r}.")

@@ -29,7 +29,7 @@ from autotune.goal import Goal
 from autotune.predictor import TunedPredictor
 from autotune.probe import IsolatedProbe
 from autotune.records import Loaded, Probe, Progress, TuningRecord
-from autotune.searching import Strategy, bind, search
+from autotune.searching import Strategy, bind, check_arguments, search
 from autotune.subjects import Subject, subject_of
 from autotune.units import format_bytes
 from autotune.worker import DrawnRows, Load, SavedRows
@@ -96,6 +96,7 @@ def tune(
     """
     goal = goal or Goal()
     _check(engines, isolation)
+    check_arguments(engines or ENGINES, concurrency or (1,), budget_s, strategy)
     rows = sample if isinstance(sample, Synthetic) else Workload(sample).at_most(MAX_SAMPLE_BYTES)
     subject = subject_of(model)
     with contextlib.ExitStack() as stack:
@@ -210,6 +211,7 @@ def _subject_matter(
     """What all trials of one study must have in common."""
     return {
         "model": loaded.model.sha256,
+        "sample": f"{loaded.sample_rows} rows of {loaded.model.inputs}",
         "goal": msgspec.json.encode(goal).decode(),
         "device": loaded.machine.device,
         "engines": " ".join(engines),

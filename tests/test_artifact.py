@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from autotune import artifact
-from autotune.errors import EnvironmentFault, InvalidInput, InvalidRecord
+from autotune.errors import InvalidInput, InvalidRecord
 from autotune.goal import Goal
 from autotune.recommend import recommend
 from autotune.records import FORMAT_VERSION, Candidate, Measurement, TuningRecord
@@ -194,9 +194,9 @@ def test_a_place_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     """The fault is told before any work is done, and again when it comes to writing."""
     (tmp_path / "file").touch()
     target = tmp_path / "file" / "tuned"
-    with pytest.raises(EnvironmentFault, match=r"Cannot write .*tuned: Not a directory"):
+    with pytest.raises(InvalidInput, match=r"Cannot write .*tuned: Not a directory.* folder"):
         artifact.check_target(target)
-    with pytest.raises(EnvironmentFault, match=r"Cannot write .*tuned: Not a directory"):
+    with pytest.raises(InvalidInput, match=r"Cannot write .*tuned: Not a directory"):
         artifact.write(target, RECORD, put_model)
 
 

@@ -176,3 +176,14 @@ def test_trials_of_others_are_left_alone() -> None:
     study.add_trial(optuna.create_trial(value=1.0))
     record = search(SimulatedDevice(), Goal(max_batch_size=2), study=study)
     assert len(study.trials) == len(record.outcomes) + 1
+
+
+def test_a_trial_that_the_caller_enqueued_is_tried_first() -> None:
+    """A study may bring wishes; those that are out of bounds are marked as failed."""
+    study = study_in_memory()
+    study.enqueue_trial({"batch_size": 5, "engine": "keras", "concurrency": 1})
+    study.enqueue_trial({"batch_size": 9, "engine": "keras", "concurrency": 1})
+    device = SimulatedDevice()
+    search(device, Goal(max_batch_size=8), study=study)
+    assert device.tried[:2] == [Candidate(5), Candidate(1)]
+    assert study.trials[1].state == State.FAIL

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from autotune.errors import EnvironmentFault, InvalidSample
+from autotune.errors import InvalidSample
 from autotune.rowfiles import check_output_file, read_rows, write_rows
 
 
@@ -118,6 +118,6 @@ def test_output_files_are_checked_before_work_begins(tmp_path: Path) -> None:
     with pytest.raises(InvalidSample, match=r"2 outputs: write them to a \.npz file"):
         write_rows(tmp_path / "y.npy", [np.zeros(1), np.zeros(1)])
     (tmp_path / "y.npy").mkdir()
-    with pytest.raises(EnvironmentFault, match="Cannot write"):
+    with pytest.raises(InvalidSample, match="is a folder"):
         write_rows(tmp_path / "y.npy", np.zeros(1))
     assert [path.name for path in tmp_path.iterdir()] == ["y.npy"]
