@@ -8,9 +8,10 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import optree
 
 from autotune import artifact, engines
 from autotune.errors import EngineUnavailable
@@ -20,14 +21,15 @@ from autotune.records import Recommendation, TuningRecord
 from autotune.rowfiles import to_inputs
 from autotune.workload import (
     Array,
-    Joiner,
     Nested,
     Spec,
     Table,
     as_array,
     count_rows,
+    cut,
     flatten,
     head,
+    join,
     leaf_names,
 )
 
@@ -103,21 +105,13 @@ class TunedPredictor:
         Raises:
             InvalidSample: The rows do not fit the model; nothing was run.
         """
-        leaves, structure, engine = self._make_ready(x)
-        rows, size = len(leaves[0]), self._recommendation.batch_size
+        x, rows, engine = self._make_ready(x)
         if rows == 0:
-            one = [np.zeros((1, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
-            return head(engine(structure.unflatten(one)), 0)
-        if rows <= size:
-            return engine(structure.unflatten(leaves))
-        batches = (
-            structure.unflatten([leaf[start : start + size] for leaf in leaves])
-            for start in range(0, rows, size)
-        )
-        joiner = Joiner(rows)
-        for outputs in self._run(engine, batches):
-            joiner.add(outputs)
-        return joiner.result()
+            return head(engine(_one_empty_row(x)), 0)
+        if rows <= self._recommendation.batch_size:
+            return engine(x)
+        batches = cut(x, rows, self._recommendation.batch_size)
+        return join(self._run(engine, batches), rows)
 
     def stream(self, batches: Iterable[Nested]) -> Iterator[Nested]:
         """Predict one piece of input after the other, and hold no more than one at a time.
@@ -140,27 +134,35 @@ class TunedPredictor:
         """
         artifact.write(Path(path), self._record, self._put_model)
 
-    def _make_ready(self, x: Nested) -> tuple[list[Array], Any, engines.Engine]:
-        """Check the rows and find the engine for their nesting and dtypes, or build it."""
+    def _make_ready(self, x: Nested) -> tuple[Nested, int, engines.Engine]:
+        """Return the rows as arrays, their number, and the engine for their shapes and dtypes."""
+        if isinstance(x, np.ndarray) and x.ndim:  # nothing to check where all this was seen before
+            engine = self._engines.get((x.dtype, x.shape[1:]))
+            if engine is not None:
+                return x, len(x), engine
         model = self.model
         if isinstance(x, Table):
             x = to_inputs(x, self._specs)
         leaves, structure = flatten(x)
-        leaves = [leaf if isinstance(leaf, np.ndarray) else as_array(leaf, "") for leaf in leaves]
-        kind = (structure, *[(leaf.dtype, leaf.shape[1:]) for leaf in leaves])
-        engine = self._engines.get(kind)
-        if engine is None or len({len(leaf) for leaf in leaves}) > 1:
-            names = leaf_names(x)
-            leaves = [as_array(leaf, name) for leaf, name in zip(leaves, names, strict=True)]
-            count_rows(leaves, names)
-            check_inputs(self._specs, names, leaves)
-            with self._lock:
-                engine = self._engines.get(kind) or self._build(model, structure, leaves)
-                self._engines[kind] = engine
-        return leaves, structure, engine
+        names = leaf_names(x)
+        arrays = [as_array(leaf, name) for leaf, name in zip(leaves, names, strict=True)]
+        rows = count_rows(arrays, names)
+        x = structure.unflatten(arrays)
+        return x, rows, self._engine_for(model, x, names, arrays)
 
-    def _build(self, model: keras.Model, structure: Any, leaves: Sequence[Array]) -> engines.Engine:
-        example = structure.unflatten([np.zeros((1, *a.shape[1:]), a.dtype) for a in leaves])
+    def _engine_for(
+        self, model: keras.Model, x: Nested, names: Sequence[str], arrays: Sequence[Array]
+    ) -> engines.Engine:
+        """Find the engine for rows of these shapes and dtypes, or check them and build it."""
+        seen = [(array.dtype, array.shape[1:]) for array in arrays]
+        kind = seen[0] if isinstance(x, np.ndarray) else (flatten(x)[1], *seen)
+        with self._lock:
+            if kind not in self._engines:
+                check_inputs(self._specs, names, arrays)
+                self._engines[kind] = self._build(model, _one_empty_row(x))
+            return self._engines[kind]
+
+    def _build(self, model: keras.Model, example: Nested) -> engines.Engine:
         try:
             engine = engines.build(self._recommendation.engine, model, example)
         except EngineUnavailable as error:
@@ -176,6 +178,10 @@ class TunedPredictor:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._recommendation.concurrency, "autotune")
         return self._pool.map(engine, batches)
+
+
+def _one_empty_row(x: Nested) -> Nested:
+    return optree.tree_map(lambda array: np.zeros((1, *array.shape[1:]), array.dtype), x)
 
 
 class _Guarded:

@@ -7,8 +7,9 @@ branch predictors look better than production ever will.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,16 @@ def head(nested: Nested, count: int, start: int = 0) -> Nested:
     return optree.tree_map(lambda leaf: leaf[start : start + count], nested)
 
 
+def cut(nested: Nested, rows: int, size: int) -> Iterator[Nested]:
+    """Cut rows into batches of `size`, the last one shorter; nothing is copied."""
+    if isinstance(nested, np.ndarray):  # the usual case, without the cost of a nesting
+        for start in range(0, rows, size):
+            yield nested[start : start + size]
+    else:
+        for start in range(0, rows, size):
+            yield head(nested, size, start)
+
+
 def leaf_names(nested: Nested) -> list[str]:
     """Return a name for each array of a nesting: its keys and positions, joined by "/"."""
     paths = optree.tree_paths(nested, none_is_leaf=True)
@@ -236,43 +247,44 @@ def revive(layout: Any, load: Callable[[Any], Any]) -> Nested:
     return load(value)
 
 
-class Joiner:
-    """Joins the outputs of batches into arrays that are made once.
+def join(parts: Iterable[Nested], rows: int) -> Nested:
+    """Join the outputs of batches into arrays that are made once.
 
     Args:
-        rows: How many rows will come in all.
+        parts: The outputs of each batch, in order; at least one.
+        rows: How many rows they have in all.
+
+    Raises:
+        InvalidSample: Rows of one batch have another shape than those of the next.
     """
-
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self._filled = 0
-        self._arrays: list[Array] | None = None
-
-    def add(self, outputs: Nested) -> None:
-        """Take the outputs of the next rows."""
-        leaves, self._structure = flatten(outputs)
-        if self._arrays is None:
-            self._arrays = [_room_for(self._rows, leaf) for leaf in leaves]
-        for index, leaf in enumerate(leaves):
-            self._write(index, leaf)
-        self._filled += len(leaves[0])
-
-    def _write(self, index: int, leaf: Array) -> None:
-        assert self._arrays is not None  # noqa: S101  set by add
-        array = self._arrays[index]
-        if leaf.shape[1:] != array.shape[1:]:
-            raise InvalidSample(
-                f"Outputs of different batches have rows of different shapes: {array.shape[1:]} "
-                f"and {leaf.shape[1:]}. Pad the input rows to one length."
-            )
-        array[self._filled : self._filled + len(leaf)] = leaf
-
-    def result(self) -> Nested:
-        """Return all rows, nested as the outputs were."""
-        return self._structure.unflatten(self._arrays or [])
+    rest = iter(parts)
+    first = next(rest)
+    if isinstance(first, np.ndarray):  # the usual case, without the cost of a nesting
+        room, start = _room_for(rows, first), 0
+        for part in itertools.chain((first,), rest):
+            start = _fill(room, start, part)
+        return room
+    leaves, structure = flatten(first)
+    rooms, start = [_room_for(rows, leaf) for leaf in leaves], 0
+    for part in itertools.chain((first,), rest):
+        ends = [_fill(*each) for each in zip(rooms, itertools.repeat(start), flatten(part)[0])]
+        start = ends[0]
+    return structure.unflatten(rooms)
 
 
 def _room_for(rows: int, leaf: Array) -> Array:
     # Text of a fixed width would cut longer text of a later batch.
     dtype = np.dtype(object) if leaf.dtype.kind in "SU" else leaf.dtype
     return np.empty((rows, *leaf.shape[1:]), dtype)
+
+
+def _fill(room: Array, start: int, part: Array) -> int:
+    """Copy a batch to its place and return where the next one begins."""
+    if part.shape[1:] != room.shape[1:]:  # NumPy would broadcast
+        raise InvalidSample(
+            "Outputs of different batches have rows of different shapes: "
+            f"{room.shape[1:]} and {part.shape[1:]}. Pad the input rows to one length."
+        )
+    end = start + len(part)
+    room[start:end] = part
+    return end

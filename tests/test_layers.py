@@ -46,7 +46,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "predictor": (
         5,
         "artifact engines errors inputs models records rowfiles workload",
-        "keras numpy",
+        "keras numpy optree",
     ),
     "bench": (
         6,

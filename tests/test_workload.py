@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from autotune.errors import InvalidSample
 from autotune.workload import (
-    Joiner,
     Nested,
     Spec,
     Table,
@@ -24,6 +23,7 @@ from autotune.workload import (
     describe,
     flatten,
     head,
+    join,
     leaf_names,
     revive,
 )
@@ -166,10 +166,8 @@ def test_a_saved_table_is_a_table_again(tmp_path: Path) -> None:
 def test_joined_batches_are_the_rows_in_order(cuts: list[int]) -> None:
     """However the rows were cut into batches, they are joined as they were."""
     whole = nested(sum(cuts))
-    joiner = Joiner(sum(cuts))
-    for index, count in enumerate(cuts):
-        joiner.add(head(whole, count, start=sum(cuts[:index])))
-    arrays, structure = flatten(joiner.result())
+    parts = [head(whole, count, sum(cuts[:index])) for index, count in enumerate(cuts)]
+    arrays, structure = flatten(join(parts, sum(cuts)))
     expected, expected_structure = flatten(whole)
     assert structure == expected_structure
     for array, other in zip(arrays, expected, strict=True):
@@ -178,15 +176,11 @@ def test_joined_batches_are_the_rows_in_order(cuts: list[int]) -> None:
 
 def test_longer_text_of_a_later_batch_is_whole() -> None:
     """The first batch does not set the length of the text."""
-    joiner = Joiner(2)
-    joiner.add(np.array(["a"]))
-    joiner.add(np.array(["longer"]))
-    assert joiner.result().tolist() == ["a", "longer"]
+    joined = join([np.array(["a"]), np.array(["longer"])], 2)
+    assert joined.tolist() == ["a", "longer"]
 
 
 def test_outputs_of_unequal_rows_are_refused() -> None:
     """Outputs whose rows differ in shape cannot be joined; the message has both shapes."""
-    joiner = Joiner(2)
-    joiner.add(np.zeros((1, 3)))
     with pytest.raises(InvalidSample, match=r"different shapes: \(3,\) and \(4,\). Pad"):
-        joiner.add(np.zeros((1, 4)))
+        join([np.zeros((1, 3)), np.zeros((1, 4))], 2)

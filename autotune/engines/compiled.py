@@ -55,13 +55,13 @@ class CompiledEngine:
             raise EngineUnavailable(
                 f"The 'compiled' engine cannot trace this model: {type(error).__name__}: {first}"
             ) from error
-        self._to_tensor = tf.constant
+        self._to_tensor, self._tensor = tf.constant, tf.Tensor
         self._flatten = optree.tree_leaves
 
     def __call__(self, batch: Nested) -> Nested:
         """Run one batch."""
         outputs = self._function(*[self._to_tensor(leaf) for leaf in self._flatten(batch)])
-        if hasattr(outputs, "numpy"):
+        if isinstance(outputs, self._tensor):
             return outputs.numpy()
         return optree.tree_map(lambda tensor: tensor.numpy(), outputs)
 
