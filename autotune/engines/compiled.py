@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optree
 
-from autotune.errors import EngineUnavailable
+from autotune.errors import EngineUnavailable, one_line
 from autotune.workload import Nested
 
 if TYPE_CHECKING:
@@ -33,37 +33,61 @@ class CompiledEngine:
         _refuse_what_would_differ(model)
         import tensorflow as tf
 
-        leaves, structure = optree.tree_flatten(example)
-        shapes = [np.shape(leaf) for leaf in leaves]
-        free = _free_axes(model, len(leaves))
-        specs = [
-            tf.TensorSpec(
-                (None, *[None if i in free else n for i, n in enumerate(shape[1:])]), leaf.dtype
-            )
-            for shape, leaf in zip(shapes, leaves, strict=True)
-        ]
-        keywords = {"training": False} if model._call_has_training_arg else {}
-
-        def forward(*arrays: Any) -> Any:
-            return model(structure.unflatten(arrays), **keywords)
-
-        function = tf.function(forward, autograph=False, jit_compile=bool(model.jit_compile))
-        try:
-            self._function = function.get_concrete_function(*specs)
-        except Exception as error:
-            first = (str(error).splitlines() or [""])[0][:200]
+        self._function = _trace(model, example)
+        self._structure = self._function.structured_outputs
+        if len(tf.nest.flatten(self._structure)) != len(self._function.outputs):
             raise EngineUnavailable(
-                f"The 'compiled' engine cannot trace this model: {type(error).__name__}: {first}"
-            ) from error
-        self._to_tensor, self._tensor = tf.constant, tf.Tensor
-        self._flatten = optree.tree_leaves
+                "The 'compiled' engine cannot run this model: an output is no dense tensor."
+            )
+        self._captured = list(self._function.captured_inputs)
+        self._dtypes = [tensor.dtype for tensor in self._function.outputs]
+        self._tf = tf
 
     def __call__(self, batch: Nested) -> Nested:
         """Run one batch."""
-        outputs = self._function(*[self._to_tensor(leaf) for leaf in self._flatten(batch)])
-        if isinstance(outputs, self._tensor):
-            return outputs.numpy()
-        return optree.tree_map(lambda tensor: tensor.numpy(), outputs)
+        # Calling the function itself sorts arguments into its signature first: a fifth of the
+        # time of a small batch, for arguments that are in order.
+        leaves = [batch] if isinstance(batch, np.ndarray) else optree.tree_leaves(batch)
+        outputs = self._tf.raw_ops.StatefulPartitionedCall(
+            args=[*map(self._tf.constant, leaves), *self._captured],
+            Tout=self._dtypes,
+            f=self._function,
+        )
+        arrays = [output.numpy() for output in outputs]
+        if self._tf.is_tensor(self._structure):
+            return arrays[0]
+        return self._tf.nest.pack_sequence_as(self._structure, arrays)
+
+
+def _trace(model: keras.Model, example: Nested) -> Any:
+    """Trace the model into one concrete function for all batch sizes.
+
+    Raises:
+        EngineUnavailable: TensorFlow cannot trace it.
+    """
+    import tensorflow as tf
+
+    leaves, structure = optree.tree_flatten(example)
+    free = _free_axes(model, len(leaves))
+    specs = [
+        tf.TensorSpec(
+            (None, *[None if i in free else n for i, n in enumerate(np.shape(leaf)[1:])]),
+            leaf.dtype,
+        )
+        for leaf in leaves
+    ]
+    keywords = {"training": False} if model._call_has_training_arg else {}
+
+    def forward(*arrays: Any) -> Any:
+        return model(structure.unflatten(arrays), **keywords)
+
+    function = tf.function(forward, autograph=False, jit_compile=bool(model.jit_compile))
+    try:
+        return function.get_concrete_function(*specs)
+    except Exception as error:
+        raise EngineUnavailable(
+            f"The 'compiled' engine cannot trace this model: {one_line(error, 200)}"
+        ) from error
 
 
 def _free_axes(model: keras.Model, count: int) -> set[int]:
