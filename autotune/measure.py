@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import msgspec
 from autotune import device, engines
 from autotune.allocator import Allocator
 from autotune.errors import EngineUnavailable, is_out_of_memory, one_line
+from autotune.flights import fly
 from autotune.records import Candidate, Failure, Measurement, Outcome, OutOfMemory
 from autotune.workload import Nested, Workload, flatten, head
 
@@ -179,39 +179,33 @@ def _time_calls(
     engine: engines.Engine, batches: Sequence[Nested], seconds: float, concurrency: int
 ) -> tuple[tuple[float, ...], float | None]:
     """Seconds of each call, and of all together where several were in flight."""
+
+    def timed(batch: Nested) -> tuple[float, float]:
+        start = time.perf_counter()
+        engine(batch)
+        return start, time.perf_counter()
+
+    turns = _until(seconds, concurrency, batches)
     if concurrency == 1:
-        return _durations(_calls(engine, batches, seconds)), None
-    gate = threading.Barrier(concurrency)
-
-    def fly(offset: int) -> list[tuple[float, float]]:
-        own = [*batches[offset % len(batches) :], *batches[: offset % len(batches)]]
-        gate.wait()
-        return _calls(engine, own, seconds)
-
+        return _durations([timed(batch) for batch in turns]), None
     with ThreadPoolExecutor(concurrency) as pool:
-        calls = sorted(itertools.chain.from_iterable(pool.map(fly, range(concurrency))))
+        calls = list(fly(pool, timed, turns, concurrency))
     span_s = max(end for _, end in calls) - calls[0][0]
     return _durations(calls), span_s
 
 
+def _until(seconds: float, concurrency: int, batches: Sequence[Nested]) -> Iterator[Nested]:
+    """Batches in turn until the time is over, but no fewer and no more than the limits."""
+    deadline = time.perf_counter() + seconds
+    turns = itertools.islice(itertools.cycle(batches), MAX_CALLS * concurrency)
+    for count, batch in enumerate(turns):
+        if count >= MIN_CALLS * concurrency and time.perf_counter() >= deadline:
+            break
+        yield batch
+
+
 def _durations(calls: Sequence[tuple[float, float]]) -> tuple[float, ...]:
     return tuple(round(end - start, 9) for start, end in calls)  # the clock ticks nanoseconds
-
-
-def _calls(
-    engine: engines.Engine, batches: Sequence[Nested], seconds: float
-) -> list[tuple[float, float]]:
-    """Start and end of each call."""
-    calls: list[tuple[float, float]] = []
-    deadline = time.perf_counter() + seconds
-    for batch in itertools.islice(itertools.cycle(batches), MAX_CALLS):
-        start = time.perf_counter()
-        engine(batch)
-        end = time.perf_counter()
-        calls.append((start, end))
-        if end >= deadline and len(calls) >= MIN_CALLS:
-            break
-    return calls
 
 
 def _highest(*values: int | None) -> int | None:

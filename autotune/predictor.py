@@ -15,6 +15,7 @@ import optree
 
 from autotune import artifact, engines
 from autotune.errors import EngineUnavailable
+from autotune.flights import fly
 from autotune.inputs import check_inputs
 from autotune.models import ModelFile, input_specs
 from autotune.records import Recommendation, TuningRecord
@@ -177,7 +178,7 @@ class TunedPredictor:
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._recommendation.concurrency, "autotune")
-        return self._pool.map(engine, batches)
+        return fly(self._pool, engine, batches, self._recommendation.concurrency)
 
 
 def _one_empty_row(x: Nested) -> Nested:

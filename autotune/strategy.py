@@ -69,7 +69,7 @@ class Situation:
     def may_try(self, lane: Lane, size: int) -> bool:
         """Whether a new size is within the bounds, the forecast and the time that is left."""
         goal = self.goal
-        if not goal.min_batch_size <= size <= (goal.max_batch_size or LARGEST):
+        if not goal.min_batch_size <= size <= _top(goal):
             return False
         candidate = at(lane, size)
         if candidate in self.refused or not self._fits_in_memory(lane, candidate):

@@ -19,6 +19,7 @@ HOME = Path(autotune.__file__).parent
 ROOMS: dict[str, tuple[int, str, str]] = {
     "errors": (0, "records", ""),  # for type checkers only: an error carries a record
     "units": (0, "", ""),
+    "flights": (0, "", ""),
     "files": (1, "errors", ""),
     "goal": (1, "errors", ""),
     "device": (1, "", "psutil pynvml"),
@@ -41,11 +42,15 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "recommend": (4, "errors goal judging records units", ""),
     "strategy": (4, "forecast goal judging records", ""),
     "ledger": (4, "errors records", "filelock msgspec optuna"),
-    "measure": (5, "allocator device engines errors records workload", "keras msgspec"),
+    "measure": (
+        5,
+        "allocator device engines errors flights records workload",
+        "keras msgspec",
+    ),
     "searching": (5, "errors goal judging ledger recommend records strategy", "msgspec optuna"),
     "predictor": (
         5,
-        "artifact engines errors inputs models records rowfiles workload",
+        "artifact engines errors flights inputs models records rowfiles workload",
         "keras numpy optree",
     ),
     "bench": (

@@ -83,6 +83,12 @@ def test_makespan_takes_equal_parts_of_the_job() -> None:
     assert found.batch_size in (100, 50, 34)
 
 
+def test_no_batch_is_larger_than_the_job() -> None:
+    """For a job of 100 rows nothing above 100 is tried."""
+    record = search(SimulatedDevice(), Goal("makespan", rows=100))
+    assert max(sizes(record.outcomes)) == 100
+
+
 def test_the_latency_objective_takes_a_small_batch() -> None:
     """The least latency is had with the smallest batch."""
     found = search(SimulatedDevice(call_s=1e-6), Goal("latency", max_batch_size=64)).recommendation
