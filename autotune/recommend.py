@@ -102,6 +102,8 @@ def _limited_by(
     above = [size for size in larger if size > chosen.batch_size]
     if above:
         return larger[min(above)]
+    if goal.objective == "makespan" and chosen.batch_size >= (goal.rows or 1):
+        return "rows"
     at_end = goal.max_batch_size is not None and chosen.batch_size >= goal.max_batch_size
     return "max_batch_size" if at_end else "budget"
 
@@ -127,6 +129,7 @@ def _reason(chosen: Measurement, best: Measurement, goal: Goal, limited_by: Limi
             f"{format_seconds(goal.latency_budget_s or 0)} at the {goal.quantile:.0%} quantile.",
             "max_batch_size": "It is the largest that was allowed: a larger max_batch_size may "
             "be faster.",
+            "rows": "One batch holds the whole job.",
             "failure": "The next larger batch failed; its message is in the record.",
             "budget": "The time budget ended before a larger batch was tried: allow more to be "
             "sure.",

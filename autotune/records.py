@@ -163,7 +163,7 @@ Outcome = Measurement | OutOfMemory | Failure
 Probe = Callable[[Candidate, float], Outcome]
 """Tries a candidate, spending about that many seconds on timed calls."""
 
-LimitedBy = Literal["plateau", "memory", "latency", "max_batch_size", "failure", "budget"]
+LimitedBy = Literal["plateau", "memory", "latency", "max_batch_size", "rows", "failure", "budget"]
 
 
 class Recommendation(Struct, frozen=True, kw_only=True):

@@ -92,18 +92,20 @@ class Situation:
         return False
 
     def _expected_s(self, lane: Lane, size: int) -> float:
-        """Least seconds that a probe of this size takes, by proportion from the nearest below."""
-        below = [
-            (known, o.latency_s)
+        """Seconds that a probe of this size takes: its calls, on the line through the last two."""
+        curve = [
+            (known, min(o.latency_s for o in many if isinstance(o, Measurement)))
             for known, many in self.tried(lane).items()
-            for o in many
-            if isinstance(o, Measurement) and known <= size
+            if known <= size and any(isinstance(o, Measurement) for o in many)
         ]
-        if not below:
+        if not curve:
             return 0.0
-        known, latency_s = below[-1]
-        # Half of proportion: up to the plateau a batch of twice the size takes less than twice.
-        return 0.5 * CALLS_AHEAD * latency_s * size / known
+        known, latency_s = curve[-1]
+        if len(curve) > 1:
+            before, before_s = curve[-2]
+            slope = max(0.0, latency_s - before_s) / (known - before)
+            latency_s += slope * (size - known)
+        return CALLS_AHEAD * latency_s
 
 
 def at(lane: Lane, size: int) -> Candidate:

@@ -85,8 +85,10 @@ def test_makespan_takes_equal_parts_of_the_job() -> None:
 
 def test_no_batch_is_larger_than_the_job() -> None:
     """For a job of 100 rows nothing above 100 is tried."""
-    record = search(SimulatedDevice(), Goal("makespan", rows=100))
+    record = search(SimulatedDevice(call_s=1.0), Goal("makespan", rows=100), budget_s=300)
     assert max(sizes(record.outcomes)) == 100
+    assert record.recommendation is not None
+    assert record.recommendation.limited_by == "rows"
 
 
 def test_the_latency_objective_takes_a_small_batch() -> None:
