@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from autotune.forecast import upper_bound_bytes
 from autotune.goal import Goal
-from autotune.judging import Lane, is_allowed, lane_of, pooled, values_of
+from autotune.judging import Lane, interval, is_allowed, lane_of, pooled, values_of
 from autotune.records import Candidate, Measurement, Outcome
 
 PATIENCE = 2  # rungs without gain before a ladder ends: one dip is not a plateau
@@ -165,12 +165,24 @@ def _top(goal: Goal) -> int:
 
 
 def _is_plateau(situation: Situation, lane: Lane, rungs: Sequence[int]) -> bool:
+    """Whether the last rungs gained neither enough to count nor more than their noise."""
     if len(rungs) <= PATIENCE:
         return False
-    values = situation.values()
+    values, measured = situation.values(), pooled(situation.outcomes)
     line = [values.get(at(lane, size), 0.0) for size in rungs]
-    before, last = max(line[:-PATIENCE]), max(line[-PATIENCE:])
-    return last < before * (1 + situation.goal.tolerance) ** PATIENCE
+    before = max(line[:-PATIENCE])
+    worth_it = before * (1 + situation.goal.tolerance) ** PATIENCE
+    for size, value in zip(rungs[-PATIENCE:], line[-PATIENCE:], strict=True):
+        low, speed = _low_and_speed(measured[at(lane, size)])
+        if value >= worth_it and value * low / speed > before:
+            return False
+    return True
+
+
+def _low_and_speed(measurement: Measurement) -> tuple[float, float]:
+    found = interval(measurement)
+    speed = measurement.rows_per_s
+    return (found[0] if found else speed), speed
 
 
 def _refinement(situation: Situation) -> Candidate | None:
