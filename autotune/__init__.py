@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ProbeFailed,
     )
     from autotune.goal import Goal
+    from autotune.ledger import open_study
     from autotune.models import ModelFactory, ModelFile
     from autotune.predictor import TunedPredictor, load
     from autotune.records import (
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
         Recommendation,
         TuningRecord,
     )
-    from autotune.searching import open_study, search
+    from autotune.searching import search
     from autotune.tuning import tune
     from autotune.workload import Synthetic
 
@@ -88,7 +89,7 @@ _ROOM_OF = {
     "Synthetic": "workload",
     "TunedPredictor": "predictor",
     "load": "predictor",
-    "open_study": "searching",
+    "open_study": "ledger",
     "search": "searching",
     "tune": "tuning",
 }

@@ -14,15 +14,13 @@ import msgspec
 from autotune.errors import InvalidInput, NoFeasibleBatchSize
 from autotune.goal import Goal
 from autotune.judging import excesses, values_of
-from autotune.ledger import Ledger, bind, open_study, study_in_memory
+from autotune.ledger import Ledger, study_in_memory
 from autotune.recommend import recommend
 from autotune.records import Candidate, Measurement, Outcome, Probe, Progress, TuningRecord
 from autotune.strategy import FINALISTS, LARGEST, ROUNDS, Situation, next_candidate
 
 if TYPE_CHECKING:
     import optuna
-
-__all__ = ["Driver", "bind", "open_study", "search"]
 
 Strategy = Literal["ladder", "sampler"]
 

@@ -26,10 +26,11 @@ from autotune.errors import (
     NoFeasibleBatchSize,
 )
 from autotune.goal import Goal
+from autotune.ledger import bind
 from autotune.predictor import TunedPredictor
 from autotune.probe import IsolatedProbe
 from autotune.records import Loaded, Probe, Progress, TuningRecord
-from autotune.searching import Strategy, bind, check_arguments, search
+from autotune.searching import Strategy, check_arguments, search
 from autotune.subjects import Subject, subject_of
 from autotune.units import format_bytes
 from autotune.worker import DrawnRows, Load, SavedRows

@@ -132,7 +132,7 @@ def refused(
 
     monkeypatch.chdir(place)
     monkeypatch.setattr(tempfile, "tempdir", str(place / "tmp"))
-    monkeypatch.setattr(probe, "_Child", no_child)
+    monkeypatch.setattr(probe, "Child", no_child)
     return run
 
 

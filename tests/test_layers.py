@@ -63,11 +63,12 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "bench engines errors measure models records workload",
         "keras msgspec tensorflow",
     ),
-    "probe": (8, "device errors records worker", "msgspec"),
+    "child": (8, "worker", "msgspec"),
+    "probe": (8, "child device errors records worker", ""),
     "subjects": (8, "batchable errors files inputs modelfiles models worker workload", "keras"),
     "tuning": (
         9,
-        "bench device engines errors goal models predictor probe records searching subjects "
+        "bench device engines errors goal ledger models predictor probe records searching subjects "
         "units worker workload",
         "keras msgspec optuna",
     ),
