@@ -27,21 +27,12 @@ if TYPE_CHECKING:
         ProbeFailed,
     )
     from autotune.goal import Goal
-    from autotune.ledger import open_study
     from autotune.models import ModelFactory, ModelFile
+    from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory, Probe
     from autotune.predictor import TunedPredictor, load
-    from autotune.records import (
-        Candidate,
-        Failure,
-        Measurement,
-        Outcome,
-        OutOfMemory,
-        Probe,
-        Progress,
-        Recommendation,
-        TuningRecord,
-    )
+    from autotune.records import Progress, Recommendation, TuningRecord
     from autotune.searching import search
+    from autotune.studies import open_study
     from autotune.tuning import tune
     from autotune.workload import Synthetic
 
@@ -76,7 +67,7 @@ __all__ = [
 ]
 
 _ROOM_OF = {
-    **dict.fromkeys(__all__, "records"),
+    **dict.fromkeys(__all__, "outcomes"),
     **dict.fromkeys((name for name in __all__ if name.startswith("Invalid")), "errors"),
     "AutotuneError": "errors",
     "EngineUnavailable": "errors",
@@ -84,12 +75,15 @@ _ROOM_OF = {
     "NoFeasibleBatchSize": "errors",
     "ProbeFailed": "errors",
     "Goal": "goal",
+    "Progress": "records",
+    "Recommendation": "records",
+    "TuningRecord": "records",
     "ModelFactory": "models",
     "ModelFile": "models",
     "Synthetic": "workload",
     "TunedPredictor": "predictor",
     "load": "predictor",
-    "open_study": "ledger",
+    "open_study": "studies",
     "search": "searching",
     "tune": "tuning",
 }

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autotune.errors import InvalidModel, InvalidSample, one_line
-from autotune.workload import Array, Nested, Workload, flatten, leaf_names
+from autotune.nesting import Array, Nested, flatten, leaf_names
+from autotune.workload import Workload
 
 if TYPE_CHECKING:
     import keras

@@ -23,7 +23,7 @@ from autotune.terminal import hush_native_code, print_record, print_renderable, 
 from autotune.units import parse_bytes, parse_seconds, parse_share
 
 if TYPE_CHECKING:
-    from autotune.workload import Nested
+    from autotune.nesting import Nested
 
 _T = TypeVar("_T")
 
@@ -175,7 +175,7 @@ def tune(
     Example: autotune tune model.keras --sample rows.npy --latency-budget 20ms --out tuned/
     """
     from autotune.goal import Goal
-    from autotune.ledger import open_study
+    from autotune.studies import open_study
     from autotune.tuning import tune as tune_model
 
     goal = Goal(
@@ -227,9 +227,9 @@ def predict(
 
     Example: autotune predict tuned/ rows.npy --out outputs.npy
     """
+    from autotune.nesting import flatten
     from autotune.predictor import load
     from autotune.rowfiles import check_output_file, read_rows, write_rows
-    from autotune.workload import flatten
 
     check_output_file(out)
     values = read_rows(rows)

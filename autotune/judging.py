@@ -9,13 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from autotune.goal import Goal
-from autotune.records import (
-    Candidate,
-    Failure,
-    Measurement,
-    Outcome,
-    OutOfMemory,
-)
+from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
 
 # 97.5 % points of Student's t for 1 to 9 degrees of freedom.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)

@@ -1,170 +1,22 @@
-"""The Optuna study behind a search: opened, locked, written to, and read again."""
+"""What a search writes into its Optuna study, a trial a probe, and reads again when it goes on."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import os
-import re
-import sqlite3
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
 import msgspec
 
-from autotune.errors import AutotuneError, EnvironmentFault, InvalidInput, one_line
-from autotune.records import Candidate, Failure, Outcome
+from autotune.errors import InvalidInput
+from autotune.outcomes import Candidate, Failure, Outcome
 
 if TYPE_CHECKING:
     import optuna
 
-_CANDIDATE, _OUTCOME, _BELONGS_TO = "candidate", "outcome", "belongs_to"
+_CANDIDATE, _OUTCOME = "candidate", "outcome"
 _FATAL_TRIES = 2  # a candidate that ended the tuner itself this often is not tried again
-
-
-@contextlib.contextmanager
-def open_study(storage: str, name: str = "autotune") -> Iterator[optuna.Study]:
-    """Open an Optuna study in a database, or make it; for `tune(..., study=...)`.
-
-    A study in an SQLite file is locked while it is open, and trials that a killed run left
-    unfinished are marked as failed, so that they are tried again.
-
-    Args:
-        storage: A database URL, such as "sqlite:///tune.db".
-        name: Name of the study in it.
-
-    Raises:
-        InvalidInput: The URL or the database cannot be opened.
-        EnvironmentFault: Another process has the study open.
-    """
-    with _locked(storage), _as_input_error(storage):
-        try:
-            study = _create_study(storage, name)
-        except (ImportError, ValueError) as error:  # no driver; a storage that Optuna gave up
-            raise _cannot_use(storage, error) from error
-        if storage.startswith("sqlite"):
-            _fail_stale_trials(study)
-        yield study
-
-
-def _create_study(storage: str | None, name: str | None) -> optuna.Study:
-    import optuna
-
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # one line a study is noise to a caller
-    try:
-        return optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", load_if_exists=True
-        )
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-
-
-def study_in_memory() -> optuna.Study:
-    """Make a study that lives as long as this process."""
-    return _create_study(None, None)
-
-
-@contextlib.contextmanager
-def _locked(storage: str) -> Iterator[None]:
-    path = sqlite_path(storage)
-    if path == Path():
-        raise InvalidInput(f"{storage!r} names no file. Expected one such as sqlite:///tune.db.")
-    if path is None or not path.parent.is_dir():
-        yield
-        return
-    lock = filelock.FileLock(f"{path}.lock")
-    was_there = path.exists(), Path(lock.lock_file).exists()
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        if not Path(lock.lock_file).exists():  # it was never made
-            raise InvalidInput(f"Cannot write {path}. Give another storage.") from None
-        holder = _holder(Path(lock.lock_file))
-        raise EnvironmentFault(f"The study in {path} is in use by process {holder}.") from None
-    except OSError as error:
-        raise InvalidInput(f"Cannot open {storage}: {error.strerror or error}.") from error
-    try:
-        Path(lock.lock_file).write_text(str(os.getpid()))
-        yield
-    except BaseException:
-        if not was_there[0] and not _has_trials(path):
-            path.unlink(missing_ok=True)
-        if not was_there[1] and not (path.is_file() and _has_trials(path)):
-            Path(lock.lock_file).unlink(missing_ok=True)
-        raise
-    finally:
-        lock.release()
-
-
-def _has_trials(path: Path) -> bool:
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            return bool(database.execute("select 1 from trials limit 1").fetchone())
-    except sqlite3.Error:
-        return False
-
-
-def sqlite_path(storage: str) -> Path | None:
-    """Return the file of an SQLite URL; None for any other database."""
-    prefix = "sqlite:///"
-    return Path(storage.removeprefix(prefix)) if storage.startswith(prefix) else None
-
-
-def _holder(path: Path) -> str:
-    try:
-        return path.read_text() or "unknown"
-    except OSError:
-        return "unknown"
-
-
-@contextlib.contextmanager
-def _as_input_error(storage: str) -> Iterator[None]:
-    """A database can fail in a dozen ways; say in one line that it did. It is left as it is."""
-    try:
-        yield
-    except Exception as error:
-        module = type(error).__module__.partition(".")[0]
-        if isinstance(error, AutotuneError) or module not in ("optuna", "sqlalchemy", "sqlite3"):
-            raise
-        raise _cannot_use(storage, error) from error
-
-
-def _cannot_use(storage: str, error: Exception) -> InvalidInput:
-    reason = getattr(error, "orig", None) or error  # what SQLAlchemy wraps is the plain reason
-    shown = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", storage)
-    return InvalidInput(
-        f"Cannot use the study storage {shown!r}: {one_line(reason, 160).rstrip('.')}. Expected a "
-        "database such as sqlite:///tune.db; for a damaged one, name a new file."
-    )
-
-
-def _fail_stale_trials(study: optuna.Study) -> None:
-    """With the lock in hand, whoever ran these trials is dead."""
-    import optuna
-
-    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-
-
-def bind(study: optuna.Study, belongs_to: dict[str, str]) -> None:
-    """Write into a study what it is about, or see that it is about the same.
-
-    Raises:
-        InvalidInput: It holds trials of another model, sample, goal or device.
-    """
-    known = study.user_attrs.get(_BELONGS_TO)
-    if known is None:
-        study.set_user_attr(_BELONGS_TO, belongs_to)
-        return
-    differing = [key for key in belongs_to if known.get(key) != belongs_to[key]]
-    if differing:
-        raise InvalidInput(
-            f"The study {study.study_name!r} was begun with another {' and '.join(differing)}. "
-            "Use another name (--study) or another storage."
-        )
 
 
 class Ledger:

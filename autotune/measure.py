@@ -20,8 +20,9 @@ from autotune import device, engines
 from autotune.allocator import Allocator
 from autotune.errors import EngineUnavailable, is_out_of_memory, one_line
 from autotune.flights import fly
-from autotune.records import Candidate, Failure, Measurement, Outcome, OutOfMemory
-from autotune.workload import Nested, Workload, flatten, head
+from autotune.nesting import Nested, flatten, head
+from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
+from autotune.workload import Workload
 
 if TYPE_CHECKING:
     import keras

@@ -18,21 +18,10 @@ from autotune.errors import EngineUnavailable
 from autotune.flights import fly
 from autotune.inputs import check_inputs
 from autotune.models import ModelFile, input_specs
+from autotune.nesting import Array, Nested, cut, flatten, head, join, leaf_names
 from autotune.records import Recommendation, TuningRecord
 from autotune.rowfiles import to_inputs
-from autotune.workload import (
-    Array,
-    Nested,
-    Spec,
-    Table,
-    as_array,
-    count_rows,
-    cut,
-    flatten,
-    head,
-    join,
-    leaf_names,
-)
+from autotune.workload import Spec, Table, as_array, count_rows
 
 if TYPE_CHECKING:
     import keras

@@ -8,7 +8,8 @@ from types import TracebackType
 from autotune import device, errors
 from autotune.child import Child, ChildDied
 from autotune.errors import AutotuneError, ProbeFailed
-from autotune.records import Candidate, Failure, Loaded, Outcome, OutOfMemory
+from autotune.outcomes import Candidate, Failure, Outcome, OutOfMemory
+from autotune.records import Loaded
 from autotune.worker import Load, Reply, Try
 
 LOAD_TIMEOUT_S = 300.0  # importing a backend takes seconds, a large model minutes

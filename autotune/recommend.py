@@ -15,15 +15,8 @@ from autotune.judging import (
     pooled,
     values_of,
 )
-from autotune.records import (
-    Candidate,
-    Failure,
-    LimitedBy,
-    Measurement,
-    Outcome,
-    OutOfMemory,
-    Recommendation,
-)
+from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
+from autotune.records import LimitedBy, Recommendation
 from autotune.units import format_bytes, format_rate, format_seconds
 
 

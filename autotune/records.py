@@ -1,4 +1,4 @@
-"""What a tuning run knows, as values: candidates, outcomes, the recommendation, the record.
+"""What a tuning run knows, as values: the recommendation, model and machine, the record.
 
 Everything here is frozen and goes to JSON and back without loss. History of the format:
 
@@ -8,160 +8,19 @@ Everything here is frozen and goes to JSON and back without loss. History of the
 from __future__ import annotations
 
 import inspect
-import math
-import statistics
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from autotune.errors import InvalidInput, InvalidRecord
+from autotune.errors import InvalidRecord
 from autotune.files import write_bytes
 from autotune.goal import Goal
+from autotune.outcomes import Candidate, Measurement, Outcome, Positive
 
 FORMAT_VERSION = 1
 
-Positive = Annotated[int, Meta(ge=1)]
-
-
-class _BatchAndEngine(Struct, frozen=True):
-    batch_size: Positive
-    engine: str = "keras"
-
-
-class Candidate(_BatchAndEngine, frozen=True, kw_only=True):
-    """One way of running the model that can be tried.
-
-    Attributes:
-        batch_size: Rows in a batch.
-        engine: What runs one batch; "keras" is `model.predict_on_batch`, the reference.
-        concurrency: How many batches are in flight at once, each on a thread of its own.
-        threads: Threads that the engine uses for one call; None leaves it to the engine.
-
-    Example:
-        >>> str(Candidate(512, "compiled"))
-        '512 rows, compiled'
-    """
-
-    concurrency: Positive = 1
-    threads: Positive | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "concurrency", "threads"):
-            value = getattr(self, name)
-            if name == "threads" and value is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InvalidInput(
-                    f"{name} must be a whole number of at least 1, but got {value!r}."
-                )
-
-    def __str__(self) -> str:
-        flights = f", {self.concurrency} in flight" if self.concurrency > 1 else ""
-        threads = f", {self.threads} threads" if self.threads else ""
-        plural = "" if self.batch_size == 1 else "s"
-        return f"{self.batch_size} row{plural}, {self.engine}{flights}{threads}"
-
-
-class _CandidateAndTimes(Struct, frozen=True):
-    candidate: Candidate
-    times_s: tuple[float, ...]
-
-
-class Measurement(
-    _CandidateAndTimes, frozen=True, kw_only=True, tag_field="outcome", tag="measured"
-):
-    """One candidate, timed.
-
-    Attributes:
-        candidate: What was timed.
-        times_s: Seconds of each timed call, in the order they were made; NumPy in, NumPy out.
-        span_s: Seconds from the first timed call to the end of the last; None where they ran
-            one after another, when it is their sum.
-        first_call_s: Seconds of the first call at this size, with tracing and compilation.
-        elapsed_s: Seconds that the probe took in all.
-        device_peak_bytes: Highest use of the framework's allocator during the probe, weights
-            included; None where the allocator keeps no count.
-        host_peak_bytes: Highest resident memory of the process during the probe.
-        disturbed: How many of the timed calls something else on the machine disturbed.
-        warnings: What a reader of the figures should know.
-    """
-
-    span_s: float | None = None
-    first_call_s: float = 0.0
-    elapsed_s: float = 0.0
-    device_peak_bytes: int | None = None
-    host_peak_bytes: int | None = None
-    disturbed: int = 0
-    warnings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.times_s or not all(0 < t < math.inf for t in self.times_s):
-            raise InvalidInput("times_s must hold at least one call, each longer than 0 seconds.")
-        msgspec.structs.force_setattr(self, "times_s", tuple(self.times_s))
-
-    @property
-    def latency_s(self) -> float:
-        """Median seconds of a call."""
-        return statistics.median(self.times_s)
-
-    @property
-    def rows_per_s(self) -> float:
-        """Rows of all timed calls over the time that they took together."""
-        return self.candidate.batch_size * len(self.times_s) / (self.span_s or sum(self.times_s))
-
-    @property
-    def peak_bytes(self) -> int | None:
-        """The peak that is held against the memory limit: the allocator's, else the process's."""
-        return self.host_peak_bytes if self.device_peak_bytes is None else self.device_peak_bytes
-
-
-class _OnlyCandidate(Struct, frozen=True):
-    candidate: Candidate
-
-
-class OutOfMemory(
-    _OnlyCandidate, frozen=True, kw_only=True, tag_field="outcome", tag="out_of_memory"
-):
-    """One candidate that did not fit: an answer like any other, not an error.
-
-    Attributes:
-        candidate: What was tried.
-        where: Whose memory ran out: "device" or "host".
-        elapsed_s: Seconds that the probe took in all.
-        message: What the framework or the kernel said.
-    """
-
-    where: Literal["device", "host"] = "device"
-    elapsed_s: float = 0.0
-    message: str = ""
-
-
-FailureKind = Literal["timeout", "crash", "model_error", "mismatch"]
-
-
-class Failure(_OnlyCandidate, frozen=True, kw_only=True, tag_field="outcome", tag="failure"):
-    """One candidate that could not be timed, for another reason than memory.
-
-    Attributes:
-        candidate: What was tried.
-        kind: "timeout", "crash" (the child died), "model_error" (it raised), or "mismatch"
-            (the engine's answer differs from that of `keras`).
-        elapsed_s: Seconds that the probe took in all.
-        message: What is known of the reason.
-    """
-
-    kind: FailureKind
-    elapsed_s: float = 0.0
-    message: str = ""
-
-
-Outcome = Measurement | OutOfMemory | Failure
-
-Probe = Callable[[Candidate, float], Outcome]
-"""Tries a candidate, spending about that many seconds on timed calls."""
 
 LimitedBy = Literal["plateau", "memory", "latency", "max_batch_size", "rows", "failure", "budget"]
 

@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from autotune.records import (
-    Candidate,
-    Failure,
-    Measurement,
-    Outcome,
-    OutOfMemory,
-    Progress,
-    TuningRecord,
-)
+from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
+from autotune.records import Progress, TuningRecord
 from autotune.units import format_bytes, format_rate, format_seconds
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ import numpy as np
 
 from autotune.errors import InvalidSample
 from autotune.files import cannot_write, replacing
-from autotune.workload import Array, Nested, Spec, Table, as_array, flatten, leaf_names
+from autotune.nesting import Array, Nested, flatten, leaf_names
+from autotune.workload import Spec, Table, as_array
 
 SUFFIXES = (".npy", ".npz", ".csv", ".parquet")
 

@@ -14,10 +14,12 @@ import msgspec
 from autotune.errors import InvalidInput, NoFeasibleBatchSize
 from autotune.goal import Goal
 from autotune.judging import excesses, values_of
-from autotune.ledger import Ledger, study_in_memory
+from autotune.ledger import Ledger
+from autotune.outcomes import Candidate, Measurement, Outcome, Probe
 from autotune.recommend import recommend
-from autotune.records import Candidate, Measurement, Outcome, Probe, Progress, TuningRecord
+from autotune.records import Progress, TuningRecord
 from autotune.strategy import FINALISTS, LARGEST, ROUNDS, Situation, next_candidate
+from autotune.studies import study_in_memory
 
 if TYPE_CHECKING:
     import optuna

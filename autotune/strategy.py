@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from autotune.forecast import upper_bound_bytes
 from autotune.goal import Goal
 from autotune.judging import Lane, interval, is_allowed, lane_of, pooled, values_of
-from autotune.records import Candidate, Measurement, Outcome
+from autotune.outcomes import Candidate, Measurement, Outcome
 
 PATIENCE = 2  # rungs without gain before a ladder ends: one dip is not a plateau
 STEP = 8  # between powers of two only multiples of 8: tiles and vector registers

@@ -26,15 +26,17 @@ from autotune.errors import (
     NoFeasibleBatchSize,
 )
 from autotune.goal import Goal
-from autotune.ledger import bind
+from autotune.nesting import Nested
+from autotune.outcomes import Probe
 from autotune.predictor import TunedPredictor
 from autotune.probe import IsolatedProbe
-from autotune.records import Loaded, Probe, Progress, TuningRecord
+from autotune.records import Loaded, Progress, TuningRecord
 from autotune.searching import Strategy, check_arguments, search
+from autotune.studies import bind
 from autotune.subjects import Subject, subject_of
 from autotune.units import format_bytes
 from autotune.worker import DrawnRows, Load, SavedRows
-from autotune.workload import Nested, Synthetic, Workload
+from autotune.workload import Synthetic, Workload
 
 if TYPE_CHECKING:
     import keras

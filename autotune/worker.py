@@ -20,7 +20,8 @@ import msgspec
 from msgspec import Struct
 
 from autotune.errors import AutotuneError, InvalidModel, ModelNotPortable, one_line
-from autotune.records import Candidate, Loaded, Outcome
+from autotune.outcomes import Candidate, Outcome
+from autotune.records import Loaded
 
 if TYPE_CHECKING:
     import keras

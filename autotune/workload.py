@@ -1,4 +1,4 @@
-"""Rows of nested arrays: what they look like, taking a batch of them, joining outputs.
+"""Rows that stand for production input: what they look like, and taking a batch of them.
 
 A sample is an array, or a dict, list or tuple of arrays, whose first axis is the row. Batches
 are made by taking distinct rows in turn, because a row that is repeated makes caches and
@@ -7,22 +7,16 @@ branch predictors look better than production ever will.
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optree
 
 from autotune.errors import InvalidSample
-
-Nested = Any
-"""An array, or a dict, list or tuple of such, to any depth."""
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from autotune.nesting import Array, Nested, describe, flatten, leaf_names, revive
 
 
 class Table(dict[str, Array]):
@@ -147,33 +141,6 @@ class Workload:
         return cls(Table(sample) if header["table"] else sample)
 
 
-def flatten(nested: Nested) -> tuple[list[Any], optree.PyTreeSpec]:
-    """Return the arrays of a nesting in their order, and the nesting without them."""
-    leaves, structure = optree.tree_flatten(nested, none_is_leaf=True)
-    return list(leaves), structure
-
-
-def head(nested: Nested, count: int, start: int = 0) -> Nested:
-    """Return up to `count` rows of every array of a nesting, from row `start` on."""
-    return optree.tree_map(lambda leaf: leaf[start : start + count], nested)
-
-
-def cut(nested: Nested, rows: int, size: int) -> Iterator[Nested]:
-    """Cut rows into batches of `size`, the last one shorter; nothing is copied."""
-    if isinstance(nested, np.ndarray):  # the usual case, without the cost of a nesting
-        for start in range(0, rows, size):
-            yield nested[start : start + size]
-    else:
-        for start in range(0, rows, size):
-            yield head(nested, size, start)
-
-
-def leaf_names(nested: Nested) -> list[str]:
-    """Return a name for each array of a nesting: its keys and positions, joined by "/"."""
-    paths = optree.tree_paths(nested, none_is_leaf=True)
-    return ["/".join(str(key) for key in path) for path in paths]
-
-
 def as_array(leaf: Any, name: str) -> Array:
     """Read one array of a sample, and refuse what no model can take.
 
@@ -224,67 +191,3 @@ def count_rows(arrays: Sequence[Array], names: Sequence[str]) -> int:
         )
         raise InvalidSample(f"Inputs disagree on the number of rows: {each}.")
     return counts[0]
-
-
-def describe(nested: Nested) -> Any:
-    """Turn a nesting of dicts, lists and tuples into plain JSON; its leaves must be JSON too."""
-    if isinstance(nested, dict):
-        return {"dict": {str(key): describe(value) for key, value in nested.items()}}
-    if isinstance(nested, (list, tuple)):
-        kind = "tuple" if isinstance(nested, tuple) else "list"
-        return {kind: [describe(value) for value in nested]}
-    return {"leaf": nested}
-
-
-def revive(layout: Any, load: Callable[[Any], Any]) -> Nested:
-    """Make the nesting again that `describe` wrote, with `load` called on each leaf."""
-    ((kind, value),) = layout.items()
-    if kind == "dict":
-        return {key: revive(item, load) for key, item in value.items()}
-    if kind in ("list", "tuple"):
-        items = [revive(item, load) for item in value]
-        return tuple(items) if kind == "tuple" else items
-    return load(value)
-
-
-def join(parts: Iterable[Nested], rows: int) -> Nested:
-    """Join the outputs of batches into arrays that are made once.
-
-    Args:
-        parts: The outputs of each batch, in order; at least one.
-        rows: How many rows they have in all.
-
-    Raises:
-        InvalidSample: Rows of one batch have another shape than those of the next.
-    """
-    rest = iter(parts)
-    first = next(rest)
-    if isinstance(first, np.ndarray):  # the usual case, without the cost of a nesting
-        room, start = _room_for(rows, first), 0
-        for part in itertools.chain((first,), rest):
-            start = _fill(room, start, part)
-        return room
-    leaves, structure = flatten(first)
-    rooms, start = [_room_for(rows, leaf) for leaf in leaves], 0
-    for part in itertools.chain((first,), rest):
-        ends = [_fill(*each) for each in zip(rooms, itertools.repeat(start), flatten(part)[0])]
-        start = ends[0]
-    return structure.unflatten(rooms)
-
-
-def _room_for(rows: int, leaf: Array) -> Array:
-    # Text of a fixed width would cut longer text of a later batch.
-    dtype = np.dtype(object) if leaf.dtype.kind in "SU" else leaf.dtype
-    return np.empty((rows, *leaf.shape[1:]), dtype)
-
-
-def _fill(room: Array, start: int, part: Array) -> int:
-    """Copy a batch to its place and return where the next one begins."""
-    if part.shape[1:] != room.shape[1:]:  # NumPy would broadcast
-        raise InvalidSample(
-            "Outputs of different batches have rows of different shapes: "
-            f"{room.shape[1:]} and {part.shape[1:]}. Pad the input rows to one length."
-        )
-    end = start + len(part)
-    room[start:end] = part
-    return end

@@ -10,8 +10,9 @@ import pytest
 from autotune import artifact
 from autotune.errors import InvalidInput, InvalidRecord
 from autotune.goal import Goal
+from autotune.outcomes import Candidate, Measurement
 from autotune.recommend import recommend
-from autotune.records import FORMAT_VERSION, Candidate, Measurement, TuningRecord
+from autotune.records import FORMAT_VERSION, TuningRecord
 
 OUTCOMES = (Measurement(Candidate(8), (0.1, 0.1)),)
 RECORD = TuningRecord(goal=Goal(), outcomes=OUTCOMES, recommendation=recommend(OUTCOMES, Goal()))

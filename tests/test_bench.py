@@ -12,7 +12,8 @@ from autotune.bench import set_up
 from autotune.describe import describe_machine, describe_model
 from autotune.errors import InvalidModel, InvalidSample
 from autotune.models import fingerprint
-from autotune.records import Candidate, Input, Measurement
+from autotune.outcomes import Candidate, Measurement
+from autotune.records import Input
 from autotune.workload import Spec, Synthetic, Workload
 
 Rows = np.ndarray[Any, Any]

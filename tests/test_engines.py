@@ -12,7 +12,8 @@ import pytest
 
 from autotune import engines
 from autotune.errors import EngineUnavailable
-from autotune.workload import Workload, flatten
+from autotune.nesting import flatten
+from autotune.workload import Workload
 
 SIZES = (1, 2, 7, 33)
 

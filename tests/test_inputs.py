@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from autotune.errors import InvalidSample
 from autotune.inputs import check_inputs, draw_rows, fit_sample
-from autotune.workload import Spec, Synthetic, Table, Workload, flatten, leaf_names
+from autotune.nesting import flatten, leaf_names
+from autotune.workload import Spec, Synthetic, Table, Workload
 
 X = Spec("x", (10,), "float32")
 IDS = Spec("ids", (None,), "int32")

@@ -11,8 +11,8 @@ import optuna
 import pytest
 
 from autotune import EnvironmentFault, Goal, InvalidInput, Outcome, open_study, search
-from autotune.ledger import bind, study_in_memory
-from autotune.records import Candidate
+from autotune.outcomes import Candidate
+from autotune.studies import bind, study_in_memory
 from tests.simulated import SimulatedDevice
 
 State = optuna.trial.TrialState

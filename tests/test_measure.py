@@ -12,7 +12,7 @@ import pytest
 
 from autotune.allocator import NoAllocator, TensorFlowAllocator
 from autotune.measure import MAX_BATCHES, MIN_CALLS, InProcessProbe
-from autotune.records import Candidate, Failure, Measurement, OutOfMemory
+from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory
 from autotune.workload import Workload
 
 SECONDS = 0.02

@@ -9,7 +9,7 @@ import pytest
 
 from autotune.allocator import NoAllocator
 from autotune.measure import PARITY_ROWS, InProcessProbe
-from autotune.records import Candidate, Failure, Measurement
+from autotune.outcomes import Candidate, Failure, Measurement
 from autotune.workload import Workload
 
 SECONDS = 0.02

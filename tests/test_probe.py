@@ -18,8 +18,8 @@ import pytest
 
 from autotune.errors import InvalidModel, InvalidSample
 from autotune.models import fingerprint
+from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory
 from autotune.probe import IsolatedProbe
-from autotune.records import Candidate, Failure, Measurement, OutOfMemory
 from autotune.worker import FileSource, Load, SavedRows
 from autotune.workload import Workload
 from tests.trouble import BAD, GOOD, trouble, write_request
@@ -161,7 +161,7 @@ TUNER = """
 import sys
 import msgspec
 from autotune.probe import IsolatedProbe
-from autotune.records import Candidate
+from autotune.outcomes import (Candidate)
 from autotune.worker import Load
 
 probe = IsolatedProbe(msgspec.json.decode(sys.stdin.readline(), type=Load))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from autotune.errors import ProbeFailed
+from autotune.outcomes import Failure, Measurement, OutOfMemory
 from autotune.probe import IsolatedProbe
-from autotune.records import Failure, Measurement, OutOfMemory
 from tests.trouble import BAD, GOOD, trouble
 
 SECONDS = 0.02

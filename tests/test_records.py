@@ -14,15 +14,12 @@ from hypothesis import strategies as st
 
 from autotune.errors import EnvironmentFault, InvalidInput, InvalidRecord
 from autotune.goal import Goal
+from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory
 from autotune.records import (
     FORMAT_VERSION,
-    Candidate,
-    Failure,
     Input,
     Machine,
-    Measurement,
     ModelInfo,
-    OutOfMemory,
     Recommendation,
     TuningRecord,
     json_schema,

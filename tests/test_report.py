@@ -13,18 +13,9 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from autotune.goal import Goal
+from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory
 from autotune.recommend import recommend
-from autotune.records import (
-    Candidate,
-    Failure,
-    Input,
-    Machine,
-    Measurement,
-    ModelInfo,
-    OutOfMemory,
-    Progress,
-    TuningRecord,
-)
+from autotune.records import Input, Machine, ModelInfo, Progress, TuningRecord
 from autotune.report import comparison, printable, progress_line, summary
 
 HOSTILE = "\x1b[31mred\x1b[0m\r\n\x07over [bold]here[/bold] \u202e\x9b2J"

@@ -13,8 +13,9 @@ import pyarrow.parquet
 import pytest
 
 from autotune.errors import InvalidSample
+from autotune.nesting import Nested
 from autotune.rowfiles import read_rows, to_inputs
-from autotune.workload import Nested, Spec, Table
+from autotune.workload import Spec, Table
 
 WriteCsv = Callable[[str], Path]
 

@@ -16,7 +16,8 @@ import autotune
 from autotune import Goal, TunedPredictor
 from autotune.errors import InvalidInput
 from autotune.models import fingerprint
-from autotune.records import Failure, Progress
+from autotune.outcomes import Failure
+from autotune.records import Progress
 from tests.trouble import trouble
 
 Rows = np.ndarray[Any, Any]

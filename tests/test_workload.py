@@ -14,19 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotune.errors import InvalidSample
-from autotune.workload import (
-    Nested,
-    Spec,
-    Table,
-    Workload,
-    as_array,
-    describe,
-    flatten,
-    head,
-    join,
-    leaf_names,
-    revive,
-)
+from autotune.nesting import Nested, describe, flatten, head, join, leaf_names, revive
+from autotune.workload import Spec, Table, Workload, as_array
 
 NESTED = st.recursive(
     st.integers(),

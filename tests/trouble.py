@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from autotune.outcomes import Candidate
 from autotune.probe import IsolatedProbe
-from autotune.records import Candidate
 from autotune.worker import FactorySource, Load, SavedRows
 from autotune.workload import Workload
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from autotune.errors import EngineUnavailable
-from autotune.workload import Array, Nested, flatten, leaf_names
+from autotune.nesting import Array, Nested, flatten, leaf_names
 
 if TYPE_CHECKING:
     import keras

@@ -13,7 +13,7 @@ import numpy as np
 import optree
 
 from autotune.errors import EngineUnavailable, one_line
-from autotune.workload import Nested
+from autotune.nesting import Nested
 
 if TYPE_CHECKING:
     import keras

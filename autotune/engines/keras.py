@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import optree
 
-from autotune.workload import Nested
+from autotune.nesting import Nested
 
 if TYPE_CHECKING:
     import keras
