@@ -46,14 +46,14 @@ Unsafe = Annotated[
     ),
 ]
 
-
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line and exit."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # clear up, as for Ctrl-C
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the second
+            signal.signal(number, signal.default_int_handler)  # clear up, as for Ctrl-C
     debug = "--debug" in sys.argv
     if not debug:
         hush_native_code()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from autotune.forecast import upper_bound_bytes
 from autotune.goal import Goal
-from autotune.judging import Lane, interval, is_allowed, lane_of, pooled, values_of
+from autotune.judging import Lane, excesses, interval, is_allowed, lane_of, pooled, values_of
 from autotune.outcomes import Candidate, Measurement, Outcome
 
 PATIENCE = 2  # rungs without gain before a ladder ends: one dip is not a plateau
@@ -57,8 +57,11 @@ class Situation:
         return dict(sorted(found.items()))
 
     def allows(self, outcomes: Sequence[Outcome]) -> bool:
-        """Whether all of these are within the limits."""
-        return all(is_allowed(o, self.goal, self.memory_limit_bytes) for o in outcomes)
+        """Whether these outcomes of one candidate, put together, are within the limits."""
+        together = pooled(outcomes).values()
+        return bool(together) and all(
+            is_allowed(m, self.goal, self.memory_limit_bytes) for m in together
+        )
 
     def values(self) -> dict[Candidate, float]:
         """What the objective says of each candidate within the limits; more is better."""
@@ -140,13 +143,22 @@ def _next_rung(situation: Situation, lane: Lane) -> Iterator[int]:
     if not rungs:
         yield goal.min_batch_size
         return
-    if not all(situation.allows(tried[size]) for size in rungs) or _is_plateau(
-        situation, lane, rungs
-    ):
+    last = tried[rungs[-1]]
+    if not situation.allows(last):
+        if len(last) == 1 and _is_slow_only(situation, last[0]):
+            yield rungs[-1]  # once more: a hiccup must not end a ladder
+        return
+    if _is_plateau(situation, lane, rungs):
         return
     size = min(2 * rungs[-1], _top(goal))
     if size > rungs[-1] and situation.may_try(lane, size):
         yield size
+
+
+def _is_slow_only(situation: Situation, outcome: Outcome) -> bool:
+    """Whether latency is the only limit that an outcome exceeds."""
+    over = excesses(outcome, situation.goal, situation.memory_limit_bytes)
+    return {limit for limit, excess in over.items() if excess > 0} == {"latency"}
 
 
 def _is_rung(size: int, goal: Goal) -> bool:

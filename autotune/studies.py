@@ -72,7 +72,7 @@ def _locked(storage: str) -> Iterator[None]:
         yield
         return
     lock = filelock.FileLock(f"{path}.lock")
-    was_there = path.exists(), Path(lock.lock_file).exists()
+    new = [file for file in (path, Path(lock.lock_file)) if not file.exists()]
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
@@ -86,10 +86,9 @@ def _locked(storage: str) -> Iterator[None]:
         Path(lock.lock_file).write_text(str(os.getpid()))
         yield
     except BaseException:
-        if not was_there[0] and not _has_trials(path):
-            path.unlink(missing_ok=True)
-        if not was_there[1] and not (path.is_file() and _has_trials(path)):
-            Path(lock.lock_file).unlink(missing_ok=True)
+        if not _has_trials(path):  # then what this run made is of no use to anyone
+            for file in new:
+                file.unlink(missing_ok=True)
         raise
     finally:
         lock.release()

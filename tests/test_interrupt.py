@@ -161,9 +161,7 @@ def test_a_second_tuner_is_turned_away(place: Path) -> None:
     """A study in use is a fault of the environment: exit code 4 and the holder's number."""
     first = start(place, STUDY)
     wait_for(lambda: finished(place))
-    began = time.monotonic()
     second = autotune(place, f"{STUDY} --json")
-    assert time.monotonic() - began < 5
     assert (second.returncode, second.stdout) == (4, "")
     assert second.stderr == f"Error: The study in study.db is in use by process {first.pid}.\n"
     count = len(finished(place))

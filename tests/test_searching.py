@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autotune import (
+    Candidate,
     Failure,
     Goal,
     InvalidInput,
@@ -73,6 +74,23 @@ def test_a_latency_budget_holds_at_the_quantile() -> None:
     assert found.latency_quantile_s <= 0.010
     assert found.limited_by == "latency"
     assert found.batch_size >= 80  # 90 rows take just 10 ms
+
+
+def test_a_hiccup_does_not_end_a_ladder() -> None:
+    """A size that was too slow once is tried again, and the ladder goes on if it was chance."""
+    device = SimulatedDevice()
+
+    def hiccup(candidate: Candidate, seconds: float) -> Outcome:
+        outcome = device(candidate, seconds)
+        if candidate.batch_size == 4 and device.tried.count(candidate) == 1:
+            assert isinstance(outcome, Measurement)
+            return Measurement(candidate, (0.5,) * 3, elapsed_s=outcome.elapsed_s)
+        return outcome
+
+    record = search(hiccup, Goal(latency_budget_s=0.1, max_batch_size=64))
+    assert record.recommendation is not None
+    assert record.recommendation.batch_size == 64
+    assert sizes(record.outcomes)[2:5] == [4, 4, 8]
 
 
 def test_makespan_takes_equal_parts_of_the_job() -> None:
