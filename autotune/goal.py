@@ -95,3 +95,6 @@ def _check_share(name: str, value: Any, *, lowest_allowed: bool) -> None:
     inside = _is_number(value) and (0 <= value < 1 if lowest_allowed else 0 < value < 1)
     if not inside:
         raise InvalidInput(f"{name} must lie between 0 and 1, but got {value!r}.")
+
+
+MOST_ROWS_PER_SECOND = Goal()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import msgspec
 
 from autotune.errors import InvalidInput, NoFeasibleBatchSize
-from autotune.goal import Goal
+from autotune.goal import MOST_ROWS_PER_SECOND, Goal
 from autotune.judging import excesses, values_of
 from autotune.ledger import Ledger
 from autotune.outcomes import Candidate, Measurement, Outcome, Probe
@@ -37,7 +37,7 @@ MOST_IN_FLIGHT = 256  # threads; far more than any machine gains from
 
 def search(
     probe: Probe,
-    goal: Goal | None = None,
+    goal: Goal = MOST_ROWS_PER_SECOND,
     *,
     engines: Sequence[str] = ("keras",),
     concurrency: Sequence[int] = (1,),
@@ -83,7 +83,6 @@ def search(
         >>> record.recommendation.batch_size
         512
     """
-    goal = goal or Goal()
     driver = Driver(
         goal,
         engines=engines,

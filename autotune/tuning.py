@@ -25,7 +25,7 @@ from autotune.errors import (
     ModelNotPortable,
     NoFeasibleBatchSize,
 )
-from autotune.goal import Goal
+from autotune.goal import MOST_ROWS_PER_SECOND, Goal
 from autotune.nesting import Nested
 from autotune.outcomes import Probe
 from autotune.predictor import TunedPredictor
@@ -59,7 +59,7 @@ MAX_CONCURRENCY = 4
 def tune(
     model: keras.Model | str | Path | ModelFile | ModelFactory,
     sample: Nested | Synthetic,
-    goal: Goal | None = None,
+    goal: Goal = MOST_ROWS_PER_SECOND,
     *,
     engines: Sequence[str] | None = None,
     concurrency: Sequence[int] | None = None,
@@ -97,7 +97,6 @@ def tune(
         NoFeasibleBatchSize: No candidate is within the goal's limits.
         ProbeFailed: The child process could not load the model.
     """
-    goal = goal or Goal()
     _check(engines, isolation)
     check_arguments(engines or ENGINES, concurrency or (1,), budget_s, strategy)
     rows = sample if isinstance(sample, Synthetic) else Workload(sample).at_most(MAX_SAMPLE_BYTES)
