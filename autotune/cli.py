@@ -29,6 +29,7 @@ _T = TypeVar("_T")
 
 app = typer.Typer(
     help="Find the batch size that your machine really wants for a Keras model.",
+    epilog="--debug, with any command, shows the traceback of an error.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
