@@ -35,17 +35,29 @@ def open_study(storage: str, name: str = "autotune") -> Iterator[optuna.Study]:
         InvalidInput: The URL or the database cannot be opened.
         EnvironmentFault: Another process has the study open.
     """
-    with _locked(storage), _as_input_error(storage):
-        try:
-            study = _create_study(storage, name)
-        except (ImportError, ValueError) as error:  # no driver; a storage that Optuna gave up
-            raise _cannot_use(storage, error) from error
+    with _locked(storage), _as_input_error(storage), _connected(storage) as database:
+        study = _create_study(database, name)
         if storage.startswith("sqlite"):
             _fail_stale_trials(study)
         yield study
 
 
-def _create_study(storage: str | None, name: str | None) -> optuna.Study:
+@contextlib.contextmanager
+def _connected(storage: str) -> Iterator[optuna.storages.RDBStorage]:
+    import optuna
+
+    try:
+        database = optuna.storages.RDBStorage(storage)
+    except (ImportError, ValueError) as error:  # no driver; no URL
+        raise _cannot_use(storage, error) from error
+    try:
+        yield database
+    finally:
+        database.remove_session()
+        database.engine.dispose()
+
+
+def _create_study(storage: optuna.storages.BaseStorage | None, name: str | None) -> optuna.Study:
     import optuna
 
     verbosity = optuna.logging.get_verbosity()
@@ -68,6 +80,8 @@ def _locked(storage: str) -> Iterator[None]:
     path = sqlite_path(storage)
     if path == Path():
         raise InvalidInput(f"{storage!r} names no file. Expected one such as sqlite:///tune.db.")
+    if path is not None and path.exists() and not _is_sqlite(path):
+        raise _cannot_use(storage, ValueError("file is not a database"))
     if path is None or not path.parent.is_dir():
         yield
         return
@@ -92,6 +106,15 @@ def _locked(storage: str) -> Iterator[None]:
         raise
     finally:
         lock.release()
+
+
+def _is_sqlite(path: Path) -> bool:
+    """Whether a path is a database by its first bytes, or a file that is still empty."""
+    try:
+        with path.open("rb") as file:
+            return file.read(16) in (b"SQLite format 3\0", b"")
+    except OSError:
+        return False
 
 
 def _has_trials(path: Path) -> bool:
