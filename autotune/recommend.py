@@ -158,7 +158,7 @@ def _why_none(
         candidate, needed = min(refused.items(), key=lambda item: item[1])
         return f"No batch size fits: {candidate} may need {format_bytes(needed)} of {limit}."
     if any(isinstance(o, OutOfMemory) for o in outcomes):
-        smallest = min(o.candidate.batch_size for o in outcomes)
-        return f"No batch size fits: {smallest} rows ran out of memory. Free memory or use less."
+        smallest = min((o.candidate for o in outcomes), key=lambda c: c.batch_size)
+        return f"No batch size fits: {smallest} ran out of memory. Free some, or use less of it."
     messages = [o.message or o.kind for o in outcomes if isinstance(o, Failure)]
     return f"No candidate ran: {messages[0] if messages else 'the budget allowed no probe'}"
