@@ -65,7 +65,7 @@ def recommend(
         peak_bytes=measurement.peak_bytes,
         limited_by=limited_by,
         tied=tuple(sorted(set(tied) - {chosen}, key=lambda c: (c.batch_size, c.engine))),
-        reason=_reason(measurement, allowed[best], goal, limited_by),
+        reason=_reason(measurement, values[chosen], allowed[best], goal, limited_by),
     )
 
 
@@ -101,10 +101,12 @@ def _limited_by(
     return "max_batch_size" if at_end else "budget"
 
 
-def _reason(chosen: Measurement, best: Measurement, goal: Goal, limited_by: LimitedBy) -> str:
+def _reason(
+    chosen: Measurement, value: float, best: Measurement, goal: Goal, limited_by: LimitedBy
+) -> str:
     what = {
         "throughput": format_rate(chosen.rows_per_s),
-        "makespan": f"{goal.rows} rows in the least time",
+        "makespan": f"all {goal.rows or 0:,} rows in {format_seconds((goal.rows or 0) / value)}",
         "latency": f"the smallest latency, {format_seconds(chosen.latency_s)} a batch",
     }[goal.objective]
     sentences = [f"{chosen.candidate}: {what}."]
