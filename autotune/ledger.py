@@ -15,7 +15,7 @@ from autotune.outcomes import Candidate, Failure, Outcome
 if TYPE_CHECKING:
     import optuna
 
-_CANDIDATE, _OUTCOME = "candidate", "outcome"
+_CANDIDATE, _OUTCOME, _ABANDONED = "candidate", "outcome", "abandoned"
 _FATAL_TRIES = 2  # a candidate that ended the tuner itself this often is not tried again
 
 
@@ -39,7 +39,6 @@ class Ledger:
         max_concurrency: int,
         bounds: tuple[int, int],
     ) -> None:
-
         if [direction.name for direction in study.directions] != ["MAXIMIZE"]:
             raise InvalidInput('The study must have one objective, with direction="maximize".')
         self._study = study
@@ -67,7 +66,9 @@ class Ledger:
         lost = [
             msgspec.convert(trial.user_attrs[_CANDIDATE], Candidate)
             for trial in trials
-            if trial.state == optuna.trial.TrialState.FAIL and _CANDIDATE in trial.user_attrs
+            if trial.state == optuna.trial.TrialState.FAIL
+            and _CANDIDATE in trial.user_attrs
+            and _ABANDONED not in trial.user_attrs
         ]
         for candidate in dict.fromkeys(lost):
             if lost.count(candidate) >= _FATAL_TRIES:
@@ -118,6 +119,15 @@ class Ledger:
         trial.set_user_attr(_CANDIDATE, msgspec.to_builtins(candidate))
         self._trial = trial
         return candidate
+
+    def abandon(self) -> None:
+        """Write down that the trial was broken off, as by Ctrl-C: that is not its fault."""
+        import optuna
+
+        if self._trial is not None:
+            self._trial.set_user_attr(_ABANDONED, True)
+            self._study.tell(self._trial, state=optuna.trial.TrialState.FAIL)
+            self._trial = None
 
     def finish(self, outcome: Outcome, value: float, excesses: dict[str, float]) -> None:
         """Write down what came of it.

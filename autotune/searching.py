@@ -96,7 +96,11 @@ def search(
     tell = on_event or (lambda _: None)
     while (ask := driver.ask()) is not None:
         tell(driver.progress(ask[0], None))
-        outcome = probe(*ask)
+        try:
+            outcome = probe(*ask)
+        except BaseException:
+            driver.abandon()
+            raise
         driver.tell(outcome)
         tell(driver.progress(ask[0], outcome))
     return driver.record()
@@ -172,6 +176,10 @@ class Driver:
         good = [c.batch_size for c in self._situation.values()]
         highest = min(2 * max(good, default=goal.min_batch_size), goal.max_batch_size or LARGEST)
         return self._ledger.propose(goal.min_batch_size, highest), self._final_s
+
+    def abandon(self) -> None:
+        """Give up the last ask without an outcome; a later run may ask it again."""
+        self._ledger.abandon()
 
     def tell(self, outcome: Outcome) -> None:
         """Take in what came of the last ask."""

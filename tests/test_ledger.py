@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,15 @@ from typing import Any
 import optuna
 import pytest
 
-from autotune import EnvironmentFault, Goal, InvalidInput, Outcome, open_study, search
+from autotune import (
+    EnvironmentFault,
+    Goal,
+    InvalidInput,
+    NoFeasibleBatchSize,
+    Outcome,
+    open_study,
+    search,
+)
 from autotune.outcomes import Candidate
 from autotune.studies import bind, study_in_memory
 from tests.simulated import SimulatedDevice
@@ -25,17 +34,17 @@ def storage(tmp_path: Path) -> str:
 
 
 class Interrupted(Exception):
-    """Stands for the death of the tuner."""
+    """Breaks a search off, as Ctrl-C does."""
 
 
-class DyingProbe:
-    """A simulated device whose tuner dies at a given probe."""
+class BreakingProbe:
+    """A simulated device whose search is broken off at a given probe."""
 
     def __init__(self, device: SimulatedDevice, at: int) -> None:
         self.device, self.left = device, at
 
     def __call__(self, candidate: Candidate, seconds: float) -> Outcome:
-        """Try a candidate, or die."""
+        """Try a candidate, or break off."""
         self.left -= 1
         if self.left < 0:
             raise Interrupted
@@ -70,7 +79,7 @@ def test_a_stopped_search_goes_on_and_ends_with_the_same_answer(storage: str) ->
     whole = search(SimulatedDevice(), budget_s=30)
     device = SimulatedDevice()
     with open_study(storage) as study, pytest.raises(Interrupted):
-        search(DyingProbe(device, at=7), budget_s=30, study=study)
+        search(BreakingProbe(device, at=7), budget_s=30, study=study)
     with open_study(storage) as study:
         record = search(device, budget_s=30, study=study)
     assert record.recommendation == whole.recommendation
@@ -80,13 +89,29 @@ def test_a_stopped_search_goes_on_and_ends_with_the_same_answer(storage: str) ->
 
 def test_a_candidate_that_kills_the_tuner_twice_is_left_alone(storage: str) -> None:
     """The third run records it as a crash and goes on without it."""
-    device = SimulatedDevice(row_s=1e-6)
+    script = (
+        "import os, signal, autotune\n"
+        f"with autotune.open_study({storage!r}) as study:\n"
+        "    autotune.search(lambda *_: os.kill(os.getpid(), signal.SIGKILL), study=study)\n"
+    )
     for _ in range(2):
-        with open_study(storage) as study, pytest.raises(Interrupted):
-            search(DyingProbe(device, at=0), study=study, budget_s=30)
-    with open_study(storage) as study, pytest.raises(Exception, match="ended 2 times"):
-        search(device, Goal(max_batch_size=1), study=study, budget_s=30)
+        died = subprocess.run([sys.executable, "-c", script], check=False)
+        assert died.returncode == -signal.SIGKILL
+    device = SimulatedDevice()
+    with open_study(storage) as study, pytest.raises(NoFeasibleBatchSize, match="ended 2 times"):
+        search(device, Goal(max_batch_size=1), study=study)
     assert device.tried == []
+
+
+def test_a_candidate_that_was_broken_off_is_tried_again(storage: str) -> None:
+    """Ctrl-C is not the candidate's fault, however often it comes at the same one."""
+    device = SimulatedDevice()
+    for _ in range(3):
+        with open_study(storage) as study, pytest.raises(Interrupted):
+            search(BreakingProbe(device, at=0), Goal(max_batch_size=1), study=study)
+    with open_study(storage) as study:
+        assert search(device, Goal(max_batch_size=1), study=study).recommendation is not None
+    assert device.tried[0] == Candidate(1)
 
 
 def test_any_sampler_may_propose() -> None:
