@@ -7,7 +7,6 @@ environment, 130 interrupted. Results go to standard output, everything else to 
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -19,7 +18,13 @@ from typer.exceptions import Exit, TyperException
 
 from autotune import __version__
 from autotune.errors import AutotuneError, InvalidInput, NoFeasibleBatchSize, one_line
-from autotune.terminal import hush_native_code, print_record, print_renderable, progress
+from autotune.terminal import (
+    hush_native_code,
+    listen_for_interrupts,
+    print_record,
+    print_renderable,
+    progress,
+)
 from autotune.units import parse_bytes, parse_seconds, parse_share
 
 if TYPE_CHECKING:
@@ -52,9 +57,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line and exit."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the second
-            signal.signal(number, signal.default_int_handler)  # clear up, as for Ctrl-C
+    listen_for_interrupts()
     debug = "--debug" in sys.argv
     if not debug:
         hush_native_code()

@@ -95,8 +95,8 @@ def search(
     )
     tell = on_event or (lambda _: None)
     while (ask := driver.ask()) is not None:
-        tell(driver.progress(ask[0], None))
         try:
+            tell(driver.progress(ask[0], None))
             outcome = probe(*ask)
         except BaseException:
             driver.abandon()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,30 @@ def print_renderable(renderable: Any) -> None:
     console.print(renderable, soft_wrap=True)
 
 
+_interrupted = threading.Event()
+
+
+def listen_for_interrupts() -> None:
+    """Take Ctrl-C, and requests to end, as KeyboardInterrupt, and remember that one came.
+
+    Python drops an exception that is raised while garbage is collected. What was remembered is
+    raised again by `progress`, with the next event.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the last
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(*_: object) -> None:
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
+def _raise_if_interrupted(_: object = None) -> None:
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
+
+
 def hush_native_code() -> None:
     """Keep what native code writes to standard error from the terminal; Python's text stays.
 
@@ -45,13 +71,13 @@ def hush_native_code() -> None:
 
 
 @contextlib.contextmanager
-def progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
+def progress(quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """A line on a terminal that says what is tried and what is best; nothing elsewhere."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
-        yield None
+        yield _raise_if_interrupted
         return
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
@@ -63,6 +89,7 @@ def progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
         task = bar.add_task("loading the model", total=None)
 
         def show_progress(event: Progress) -> None:
+            _raise_if_interrupted()
             bar.update(
                 task,
                 description=progress_line(event),
