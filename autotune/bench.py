@@ -45,7 +45,11 @@ def set_up(
     warnings = check_rows_independent(model, workload)
     machine = describe_machine(keras.config.backend())
     allocator = allocator_of(keras.config.backend(), machine.device_kind)
-    probe = InProcessProbe(model, workload, allocator, names or engines.NAMES)
+    gpus = device.gpus() if machine.device_kind == "gpu" else []
+    gpu_uuid = gpus[0].uuid if len(gpus) == 1 else None  # with several, nobody knows which
+    probe = InProcessProbe(
+        model, workload, allocator, (*(names or engines.NAMES), engines.BASELINE), gpu_uuid
+    )
     loaded = Loaded(
         model=describe_model(model, source, workload.specs),
         machine=machine,

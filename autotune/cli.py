@@ -52,6 +52,7 @@ Unsafe = Annotated[
     ),
 ]
 
+UNDECIDED = 3
 INTERRUPTED = 130
 
 
@@ -173,8 +174,10 @@ def tune(
     unsafe_load: Unsafe = False,
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-) -> None:
+) -> int:
     """Find the best batch size for a model on this machine.
+
+    The exit code is 3 where the time budget ended before the answer was settled.
 
     Example: autotune tune model.keras --sample rows.npy --latency-budget 20ms --out tuned/
     """
@@ -216,6 +219,7 @@ def tune(
     print_record(predictor.record, json)
     if out:
         sys.stderr.write(f"Tuned predictor written to {out}: autotune.load({str(out)!r})\n")
+    return UNDECIDED if predictor.recommendation.confidence == "low" else 0
 
 
 @app.command()

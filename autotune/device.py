@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import warnings
@@ -15,6 +16,16 @@ import psutil
 
 _NO_LIMIT = 2**62  # cgroup v1 writes about this number for "no limit"
 _CGROUP = Path("/sys/fs/cgroup")
+
+# Bits of NVML's clock event reasons. Left out: an idle GPU (1), clocks that someone set (2, 256)
+# and clocks tied to another GPU's (16) are no trouble of the moment.
+_THROTTLE_WORDS = {
+    4: "power cap",
+    8: "hardware slowdown",
+    32: "software thermal slowdown",
+    64: "hardware thermal slowdown",
+    128: "power brake",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,15 @@ def _cgroup_limits() -> Iterator[tuple[int, int]]:
 
 
 def _cgroup_folders() -> Iterator[tuple[Path, bool]]:
-    """Folders of the memory cgroups above this process, and whether they are of version 2."""
+    return cgroup_folders("memory")
+
+
+def cgroup_folders(controller: str) -> Iterator[tuple[Path, bool]]:
+    """Folders of a controller's cgroups above this process, and whether they are of version 2.
+
+    Beside version 1 a machine may have version 2 without this controller: its folders may come
+    as well, but lack the controller's files or fields.
+    """
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -66,8 +85,8 @@ def _cgroup_folders() -> Iterator[tuple[Path, bool]]:
         _, controllers, own = line.split(":", 2)
         if controllers == "":
             root, v2 = _CGROUP, True
-        elif "memory" in controllers.split(","):
-            root, v2 = _CGROUP / "memory", False
+        elif controller in controllers.split(","):
+            root, v2 = _CGROUP / controller, False
         else:
             continue
         folder = root / own.lstrip("/")
@@ -144,9 +163,7 @@ def reset_peak_resident() -> None:
 
 def gpus() -> list[Gpu]:
     """NVIDIA GPUs that NVML sees; none where there is no driver or it will not tell."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # the deprecated `pynvml` package warns
-        import pynvml
+    pynvml = _import_nvml()
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -159,6 +176,13 @@ def gpus() -> list[Gpu]:
         pynvml.nvmlShutdown()
 
 
+def _import_nvml() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the deprecated `pynvml` package warns
+        import pynvml
+    return pynvml
+
+
 def _read_gpu(nvml: Any, index: int) -> Gpu:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
@@ -167,3 +191,36 @@ def _read_gpu(nvml: Any, index: int) -> Gpu:
         uuid=str(nvml.nvmlDeviceGetUUID(handle)),
         memory=Memory(int(memory.total), int(memory.free)),
     )
+
+
+def throttle_reasons(uuid: str) -> tuple[str, ...]:
+    """What slows a GPU's clock down at this moment, in words; () where NVML does not tell.
+
+    NVML stays open after the first call: this is asked between timed calls, and opening it
+    anew would have the driver look at every GPU each time.
+    """
+    opened = _open_gpu(uuid)
+    if opened is None:
+        return ()
+    nvml, handle = opened
+    # An older driver knows only the second, which NVIDIA takes away with CUDA 14.
+    for name in ("ClocksEventReasons", "ClocksThrottleReasons"):
+        with contextlib.suppress(AttributeError, nvml.NVMLError):
+            reasons = getattr(nvml, f"nvmlDeviceGetCurrent{name}")(handle)
+            return tuple(word for bit, word in _THROTTLE_WORDS.items() if reasons & bit)
+    return ()
+
+
+@functools.cache
+def _open_gpu(uuid: str) -> tuple[Any, Any] | None:
+    """NVML, left open, and its handle of a GPU; None where it will not tell."""
+    nvml = _import_nvml()
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return None
+    try:
+        return nvml, nvml.nvmlDeviceGetHandleByUUID(uuid)
+    except nvml.NVMLError:
+        nvml.nvmlShutdown()
+        return None

@@ -1,25 +1,26 @@
-"""What outcomes mean for a goal: what is within the limits, what is better, how sure that is."""
+"""What one outcome means for a goal: how fast it is, whether it is within the limits."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
 from autotune.goal import Goal
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
 
-# 97.5 % points of Student's t for 1 to 9 degrees of freedom.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-_BLOCKS = len(_T) + 1
+TRIMMED = 0.2  # of the calls at each end: a call that something interrupted says nothing of speed
+ERROR = 0.05  # chance that a verdict on a quantile is wrong
 
 # A first call takes a millisecond or two more at any size, for memory; XLA compiles a tiny net in
 # 65 to 280 ms. What lies between is counted, what lies below would drown the job in noise.
 COMPILES_S = 0.010
 
 Lane = tuple[str, int, int | None]
+Verdict = Literal["pass", "fail", "undecided"]
 
 
 def lane_of(candidate: Candidate) -> Lane:
@@ -37,10 +38,11 @@ def pooled(outcomes: Sequence[Outcome]) -> dict[Candidate, Measurement]:
     for outcome in outcomes:
         if isinstance(outcome, Measurement) and outcome.candidate not in failed:
             by_candidate.setdefault(outcome.candidate, []).append(outcome)
-    return {candidate: _merge(parts) for candidate, parts in by_candidate.items()}
+    return {candidate: merged(parts) for candidate, parts in by_candidate.items()}
 
 
-def _merge(parts: Sequence[Measurement]) -> Measurement:
+def merged(parts: Sequence[Measurement]) -> Measurement:
+    """Return the measurements of one candidate as one."""
     if len(parts) == 1:
         return parts[0]
     return Measurement(
@@ -60,9 +62,57 @@ def _highest(values: Sequence[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
 
+def trimmed_mean(values: Sequence[float]) -> float:
+    """Mean without a fifth of the values at each end, and at least one of three."""
+    cut = max(int(TRIMMED * len(values)), int(len(values) > 2))
+    kept = sorted(values)[cut : len(values) - cut]
+    return math.fsum(kept) / len(kept)
+
+
+def speed_of(measurement: Measurement) -> float:
+    """Rows per second of calls that nothing interrupted: by the trimmed mean of the calls."""
+    times = measurement.times_s
+    smooth = trimmed_mean(times)
+    if measurement.span_s is None:
+        return measurement.candidate.batch_size / smooth
+    return measurement.rows_per_s * (math.fsum(times) / len(times)) / smooth
+
+
 def latency_quantile_s(measurement: Measurement, quantile: float) -> float:
     """Seconds of a call at a quantile, rounded up to a call that happened."""
     return float(np.quantile(measurement.times_s, quantile, method="higher"))
+
+
+def quantile_verdict(calls: int, over: int, quantile: float) -> Verdict:
+    """Whether a quantile is within its limit, when so many of the calls were over it.
+
+    By order statistics, whatever the distribution: "pass" where so few calls over the limit
+    would be a chance of 5 % at most if the quantile were above it, "fail" where so many would
+    be if it were within. For "pass" with no call over the limit, p90 needs 29 calls, p95 59
+    and p99 299. Calls that follow each other are not independent: take these as minimum.
+
+    Example:
+        >>> quantile_verdict(58, 0, 0.95), quantile_verdict(59, 0, 0.95)
+        ('undecided', 'pass')
+        >>> quantile_verdict(3, 3, 0.95)
+        'fail'
+    """
+    share = 1 - quantile
+    if _binomial_at_most(over, calls, share) <= ERROR:
+        return "pass"
+    if over and 1 - _binomial_at_most(over - 1, calls, share) <= ERROR:
+        return "fail"
+    return "undecided"
+
+
+def _binomial_at_most(count: int, trials: int, probability: float) -> float:
+    """Chance of at most `count` successes, summed from logarithms: trials run into thousands."""
+    log_p, log_q = math.log(probability), math.log1p(-probability)
+    total = 0.0
+    for k in range(count + 1):
+        ways = math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
+        total += math.exp(ways + k * log_p + (trials - k) * log_q)
+    return min(1.0, total)
 
 
 def excesses(outcome: Outcome, goal: Goal, memory_limit_bytes: int | None) -> dict[str, float]:
@@ -90,68 +140,80 @@ def is_allowed(outcome: Outcome, goal: Goal, memory_limit_bytes: int | None) -> 
     return max(excesses(outcome, goal, memory_limit_bytes).values()) <= 0
 
 
-def values_of(measured: Mapping[Candidate, Measurement], goal: Goal) -> dict[Candidate, float]:
-    """What the goal's objective says of each candidate; more is better.
+class Curve:
+    """What the size of a job makes of a batch's speed: first calls, and the short last batch.
+
+    Args:
+        latency_s: Seconds of a call of each candidate.
+        first_call_extra_s: What the first call of a candidate took more than the slowest later
+            one.
+    """
+
+    def __init__(
+        self, latency_s: Mapping[Candidate, float], first_call_extra_s: Mapping[Candidate, float]
+    ) -> None:
+        self._lines: dict[Lane, list[tuple[int, float]]] = {}
+        for candidate, seconds in latency_s.items():
+            self._lines.setdefault(lane_of(candidate), []).append((candidate.batch_size, seconds))
+        self._compile_s: dict[tuple[str, int], float] = {}
+        for candidate, seconds in first_call_extra_s.items():
+            key = candidate.engine, candidate.batch_size
+            if seconds >= COMPILES_S:
+                self._compile_s[key] = max(seconds, self._compile_s.get(key, 0.0))
+
+    def compile_s(self, candidate: Candidate) -> float:
+        """Seconds of compiling a size: once for all batches in flight, by whoever comes first."""
+        return self._compile_s.get((candidate.engine, candidate.batch_size), 0.0)
+
+    def share_of_batch(self, rows: int, candidate: Candidate) -> float:
+        """Seconds of a batch of fewer rows as a share of those of the candidate's batch.
+
+        In a straight line between the sizes of its lane; smaller ones take as long as the smallest.
+        """
+        if rows == 0:
+            return 0.0
+        sizes, seconds = zip(*sorted(self._lines[lane_of(candidate)]), strict=True)
+        short_s, full_s = np.interp([rows, candidate.batch_size], sizes, seconds)
+        return float(short_s / full_s)
+
+
+def curve_of(measured: Mapping[Candidate, Measurement]) -> Curve:
+    """Return the curve through some measurements."""
+    return Curve(
+        {c: m.latency_s for c, m in measured.items()},
+        {c: first_call_extra_s(m) for c, m in measured.items()},
+    )
+
+
+def first_call_extra_s(measurement: Measurement) -> float:
+    """What the first call took more than the slowest later one, in seconds."""
+    return measurement.first_call_s - max(measurement.times_s)
+
+
+def value_of(measurement: Measurement, goal: Goal, curve: Curve | None = None) -> float:
+    """What the goal's objective says of a measurement; more is better.
 
     Rows per second for "throughput" and "makespan" (there, of the whole job), batches per
     second at the quantile for "latency".
+
+    Args:
+        measurement: What is judged.
+        goal: What to maximise.
+        curve: For "makespan", what is known of other sizes; by default nothing.
     """
     if goal.objective == "throughput":
-        return {c: m.rows_per_s for c, m in measured.items()}
+        return speed_of(measurement)
     if goal.objective == "latency":
-        return {c: 1 / latency_quantile_s(m, goal.quantile) for c, m in measured.items()}
+        return 1 / latency_quantile_s(measurement, goal.quantile)
+    curve = curve or curve_of({measurement.candidate: measurement})
     rows = goal.rows or 1
-    return {c: rows / makespan_s(m, rows, measured) for c, m in measured.items()}
+    return rows / makespan_s(measurement.candidate, speed_of(measurement), rows, curve)
 
 
-def makespan_s(
-    measurement: Measurement, rows: int, measured: Mapping[Candidate, Measurement]
-) -> float:
+def makespan_s(candidate: Candidate, rows_per_s: float, rows: int, curve: Curve) -> float:
     """Seconds for `rows` rows: the first call's extra, the full batches, the short last one."""
-    candidate = measurement.candidate
     batches, rest = divmod(rows, candidate.batch_size)
     waves, left = divmod(batches, candidate.concurrency)  # batches in flight come in waves
-    wave_s = candidate.concurrency * candidate.batch_size / measurement.rows_per_s
-    last_s = wave_s if left else _seconds_of(rest, measurement, measured)
-    return _compile_s(candidate, measured) + waves * wave_s + last_s
-
-
-def _compile_s(candidate: Candidate, measured: Mapping[Candidate, Measurement]) -> float:
-    """What the first call at a size takes more than the slowest later one.
-
-    A graph is compiled once for all batches in flight, by whoever comes first.
-    """
-    extras_s = [
-        m.first_call_s - max(m.times_s)
-        for c, m in measured.items()
-        if (c.engine, c.batch_size) == (candidate.engine, candidate.batch_size)
-    ]
-    return max((extra_s for extra_s in extras_s if extra_s >= COMPILES_S), default=0.0)
-
-
-def _seconds_of(
-    rows: int, measurement: Measurement, measured: Mapping[Candidate, Measurement]
-) -> float:
-    """Seconds of a short batch, in a straight line between the measured sizes of the lane."""
-    if rows == 0:
-        return 0.0
-    lane = lane_of(measurement.candidate)
-    curve = {c.batch_size: m.latency_s for c, m in measured.items() if lane_of(c) == lane}
-    curve[measurement.candidate.batch_size] = measurement.latency_s
-    sizes = sorted(curve)
-    return float(np.interp(rows, sizes, [curve[size] for size in sizes]))
-
-
-def interval(measurement: Measurement) -> tuple[float, float] | None:
-    """95 % interval of the rows per second; None for a single call.
-
-    The calls are cut into up to ten blocks in their order, and Student's t is applied to the
-    logarithms of the blocks' speeds: blocks, because neighbouring calls are not independent.
-    """
-    times = np.array(measurement.times_s)
-    blocks = min(_BLOCKS, len(times))
-    if blocks < 2:
-        return None
-    logs = np.log([block.mean() for block in np.array_split(times, blocks)])
-    half = _T[blocks - 2] * float(logs.std(ddof=1)) / math.sqrt(blocks)
-    return measurement.rows_per_s * math.exp(-half), measurement.rows_per_s * math.exp(half)
+    wave_s = candidate.concurrency * candidate.batch_size / rows_per_s
+    last_s = wave_s * (1.0 if left else curve.share_of_batch(rest, candidate))
+    return curve.compile_s(candidate) + waves * wave_s + last_s

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from autotune.errors import InvalidInput
-from autotune.outcomes import Candidate, Failure, Outcome
+from autotune.outcomes import Block, Candidate, Failure
 
 if TYPE_CHECKING:
     import optuna
 
-_CANDIDATE, _OUTCOME, _ABANDONED = "candidate", "outcome", "abandoned"
+_CANDIDATE, _BLOCK, _ABANDONED = "candidate", "block", "abandoned"
 _FATAL_TRIES = 2  # a candidate that ended the tuner itself this often is not tried again
 
 
@@ -43,23 +44,23 @@ class Ledger:
             raise InvalidInput('The study must have one objective, with direction="maximize".')
         self._study = study
         self._trial: optuna.Trial | None = None
+        self._aside: optuna.Trial | None = None
         self._engines = list(engines)
         self._max_concurrency = max_concurrency
         self._bounds = bounds
 
-    def outcomes(self) -> list[Outcome]:
-        """Return the outcomes of all finished probes, in their order."""
-        import optuna
-
+    def blocks(self) -> list[Block]:
+        """Return all finished probes, in their order."""
         trials = self._study.get_trials(deepcopy=False)
         read = [
-            msgspec.convert(trial.user_attrs[_OUTCOME], Outcome)
+            msgspec.json.decode(trial.user_attrs[_BLOCK], type=Block)
             for trial in trials
-            if _OUTCOME in trial.user_attrs and trial.state == optuna.trial.TrialState.COMPLETE
+            if _BLOCK in trial.user_attrs
         ]
-        return [*read, *self._fatal(trials)]
+        in_order = sorted(read, key=lambda block: block.round)  # a proposal may have had to wait
+        return [*self._fatal(trials), *in_order]
 
-    def _fatal(self, trials: Sequence[optuna.trial.FrozenTrial]) -> Iterator[Outcome]:
+    def _fatal(self, trials: Sequence[optuna.trial.FrozenTrial]) -> Iterator[Block]:
         """A failure for each candidate that the tuner did not survive, more than once."""
         import optuna
 
@@ -68,37 +69,42 @@ class Ledger:
             for trial in trials
             if trial.state == optuna.trial.TrialState.FAIL
             and _CANDIDATE in trial.user_attrs
-            and _ABANDONED not in trial.user_attrs
+            and not trial.user_attrs.keys() & {_ABANDONED, _BLOCK}
         ]
         for candidate in dict.fromkeys(lost):
             if lost.count(candidate) >= _FATAL_TRIES:
                 message = f"The tuner itself ended {lost.count(candidate)} times while trying this."
-                yield Failure(candidate, kind="crash", message=message)
+                yield Block(Failure(candidate, kind="crash", message=message), 0)
 
-    def begin(self, planned: Candidate) -> Candidate:
-        """Write down what is about to be tried, and return it.
+    def wish(self) -> Candidate | None:
+        """Take up a trial that waits in the study, if there is one, and return what it asks for.
 
-        That is what was planned, unless a trial already waits in the study: one that the caller
-        has enqueued, or that a run which was killed did not come to.
+        It is one that the caller has enqueued, or that a run which was killed did not come to.
         """
         import optuna
 
-        while True:
-            waiting = self._study.get_trials(
-                deepcopy=False, states=(optuna.trial.TrialState.WAITING,)
-            )
-            if not waiting:
-                self._study.enqueue_trial(
-                    {
-                        "batch_size": planned.batch_size,
-                        "engine": planned.engine,
-                        "concurrency": planned.concurrency,
-                    }
-                )
-            elif not self._may_be_tried(waiting[0].system_attrs.get("fixed_params", {})):
-                self._study.tell(self._study.ask(), state=optuna.trial.TrialState.FAIL)
-                continue
-            return self.propose(*self._bounds)
+        waiting_state = (optuna.trial.TrialState.WAITING,)
+        while waiting := self._study.get_trials(deepcopy=False, states=waiting_state):
+            if self._may_be_tried(waiting[0].system_attrs.get("fixed_params", {})):
+                wish = self.propose()
+                self.start(wish)
+                return wish
+            self._study.tell(self._study.ask(), state=optuna.trial.TrialState.FAIL)
+        return None
+
+    def begin(self, planned: Candidate) -> None:
+        """Write down what is about to be tried."""
+        parameters = {
+            "batch_size": planned.batch_size,
+            "engine": planned.engine,
+            "concurrency": planned.concurrency,
+        }
+        if self._may_be_tried(parameters):
+            self._study.enqueue_trial(parameters)
+            self.propose()
+        else:  # a baseline outside the space that is searched: no sampler shall learn from it
+            self._trial = self._study.ask()
+        self.start(planned)
 
     def _may_be_tried(self, parameters: dict[str, Any]) -> bool:
         lowest, highest = self._bounds
@@ -108,17 +114,30 @@ class Ledger:
             and 1 <= parameters.get("concurrency", 1) <= self._max_concurrency
         )
 
-    def propose(self, lowest: int, highest: int) -> Candidate:
-        """Have the study propose a candidate with a batch size in a range: enqueued, or sampled."""
+    def propose(self) -> Candidate:
+        """Have the study propose a candidate: an enqueued one, or what its sampler thinks."""
         trial = self._study.ask()
-        candidate = Candidate(
-            trial.suggest_int("batch_size", lowest, highest, log=True),
-            trial.suggest_categorical("engine", self._engines),
-            concurrency=trial.suggest_int("concurrency", 1, self._max_concurrency),
-        )
-        trial.set_user_attr(_CANDIDATE, msgspec.to_builtins(candidate))
         self._trial = trial
-        return candidate
+        with warnings.catch_warnings():  # a grid may go beyond the bounds; that is seen later
+            warnings.filterwarnings("ignore", "The value .* is out of range", UserWarning)
+            return Candidate(
+                trial.suggest_int("batch_size", *self._bounds, log=True),
+                trial.suggest_categorical("engine", self._engines),
+                concurrency=trial.suggest_int("concurrency", 1, self._max_concurrency),
+            )
+
+    def start(self, candidate: Candidate) -> None:
+        """Write down that the proposed candidate is tried now: the tuner may not survive it."""
+        assert self._trial is not None  # noqa: S101  propose set it
+        self._trial.set_user_attr(_CANDIDATE, msgspec.to_builtins(candidate))
+
+    def set_aside(self) -> None:
+        """Keep the proposal for later, and others may be tried before it."""
+        self._aside, self._trial = self._trial, None
+
+    def take_up(self) -> None:
+        """Go back to the proposal that was set aside."""
+        self._trial, self._aside = self._aside, None
 
     def abandon(self) -> None:
         """Write down that the trial was broken off, as by Ctrl-C: that is not its fault."""
@@ -129,14 +148,13 @@ class Ledger:
             self._study.tell(self._trial, state=optuna.trial.TrialState.FAIL)
             self._trial = None
 
-    def finish(self, outcome: Outcome, value: float, excesses: dict[str, float]) -> None:
-        """Write down what came of it.
+    def refuse(self, excesses: dict[str, float]) -> None:
+        """Write down that the proposal is not tried, because it would exceed these limits."""
+        assert self._trial is not None  # noqa: S101  propose set it
+        self._constrain({"latency": 0.0, "memory": 0.0, "runs": 0.0} | excesses)
+        self._tell(0.0)
 
-        Args:
-            outcome: What the probe brought back.
-            value: What the objective says; more is better, 0 where it did not run.
-            excesses: Log ratios to the limits; above 0 is over.
-        """
+    def _constrain(self, excesses: dict[str, float]) -> None:
         assert self._trial is not None  # noqa: S101  begin and propose set it
         for key, excess in excesses.items():
             if not math.isfinite(excess):
@@ -144,9 +162,31 @@ class Ledger:
             self._trial.set_constraint(key, excess)
             # Told twice: optuna-dashboard does not read Optuna 5's constraints.
             self._trial.set_user_attr(f"constraint.{key}", excess)
-        self._trial.set_user_attr(_OUTCOME, msgspec.to_builtins(outcome))
-        # A sampler such as GridSampler stops the study when its space is used up, and that
-        # raises outside Study.optimize; the trial is stored all the same.
-        with contextlib.suppress(RuntimeError):
-            self._study.tell(self._trial, value)
+
+    def finish(self, block: Block, value: float, excesses: dict[str, float]) -> None:
+        """Write down what came of it.
+
+        Args:
+            block: What the probe brought back, and in which round.
+            value: What the objective says; more is better, 0 where it did not run.
+            excesses: Log ratios to the limits; above 0 is over.
+        """
+        assert self._trial is not None  # noqa: S101  begin and propose set it
+        self._constrain(excesses)
+        # As text: Optuna copies attributes often, and a thousand numbers take it a while.
+        self._trial.set_user_attr(_BLOCK, msgspec.json.encode(block).decode())
+        self._tell(value)
+
+    def _tell(self, value: float) -> None:
+        import optuna
+
+        assert self._trial is not None  # noqa: S101  whoever tells has asked
+        failed = optuna.trial.TrialState.FAIL
+        # GridSampler stops the study when its space is used up, which raises outside
+        # Study.optimize, and looks for a mark that enqueued trials lack. The trial is stored.
+        with contextlib.suppress(RuntimeError, KeyError):
+            if self._trial.params:
+                self._study.tell(self._trial, value)
+            else:
+                self._study.tell(self._trial, state=failed)
         self._trial = None

@@ -149,6 +149,22 @@ class Failure(_OnlyCandidate, frozen=True, kw_only=True, tag_field="outcome", ta
 
 Outcome = Measurement | OutOfMemory | Failure
 
+Purpose = Literal["search", "confirm"]
+
+
+class Block(Struct, frozen=True):
+    """One probe in its place: blocks of one round were timed side by side.
+
+    Attributes:
+        outcome: What the probe brought back.
+        round: Number of the round, rising.
+        purpose: "search" to find the answer; "confirm" to measure it afresh, with the baselines.
+    """
+
+    outcome: Outcome
+    round: int
+    purpose: Purpose = "search"
+
 
 Probe = Callable[[Candidate, float], Outcome]
 

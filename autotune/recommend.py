@@ -2,71 +2,103 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
+from autotune.comparing import t_quantile
+from autotune.confirming import Confirmation
 from autotune.errors import NoFeasibleBatchSize
 from autotune.goal import Goal
-from autotune.judging import (
-    excesses,
-    interval,
-    is_allowed,
-    lane_of,
-    latency_quantile_s,
-    pooled,
-    values_of,
-)
-from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
-from autotune.records import LimitedBy, Recommendation
+from autotune.judging import excesses, lane_of, latency_quantile_s, speed_of
+from autotune.outcomes import Block, Candidate, Failure, Measurement, Outcome, OutOfMemory
+from autotune.racing import unresolved
+from autotune.records import LimitedBy, Recommendation, Round
+from autotune.standing import Standing
 from autotune.units import format_bytes, format_rate, format_seconds
 
 
 def recommend(
-    outcomes: Sequence[Outcome],
-    goal: Goal,
-    memory_limit_bytes: int | None = None,
-    refused: Mapping[Candidate, int] | None = None,
+    standing: Standing, refused: Mapping[Candidate, int] | None = None, *, settled: bool = True
 ) -> Recommendation:
     """Choose: the smallest batch size that is not worse than the best by more than the tolerance.
 
     Args:
-        outcomes: Every probe.
-        goal: What to maximise, and under which limits.
-        memory_limit_bytes: What peaks are held against.
+        standing: What is known.
         refused: Candidates that were not tried, with the forecast of their memory in bytes.
+        settled: Whether the search ended because nothing was left to try.
 
     Raises:
         NoFeasibleBatchSize: Nothing that was tried is within the limits.
     """
-    everything = pooled(outcomes)
-    allowed = {c: m for c, m in everything.items() if is_allowed(m, goal, memory_limit_bytes)}
+    outcomes = [block.outcome for block in standing.blocks]
+    chosen, best, goal = standing.chosen, standing.best, standing.goal
     refused = refused or {}
-    if not allowed:
-        raise NoFeasibleBatchSize(_why_none(outcomes, goal, memory_limit_bytes, refused))
-    values = values_of(allowed, goal)
-    best = max(allowed, key=lambda c: (values[c], -c.batch_size))
-    tied = [c for c in allowed if values[c] >= (1 - goal.tolerance) * values[best]]
-    if goal.objective == "latency":
-        chosen = max(tied, key=lambda c: allowed[c].rows_per_s)
-    else:
-        chosen = min(tied, key=lambda c: (c.batch_size, c.concurrency, -values[c]))
-    measurement = allowed[chosen]
-    low, high = interval(measurement) or (None, None)
-    limited_by = _limited_by(chosen, outcomes, goal, memory_limit_bytes, refused)
+    if chosen is None or best is None:
+        limit = standing.memory_limit_bytes
+        raise NoFeasibleBatchSize(_why_none(outcomes, goal, limit, refused))
+    confirmation = Confirmation(standing, chosen)
+    every, fresh = standing.measured[chosen], confirmation.measurement(chosen)
+    speed = confirmation.speed(chosen) or confirmation.speed_in_search()
+    limited_by = _limited_by(chosen, outcomes, goal, standing.memory_limit_bytes, refused)
+    sure = settled and confirmation.is_clean and standing.verdict(chosen) == "pass"
+    more_s = None if sure else _more_s(standing, chosen)
     return Recommendation(
         batch_size=chosen.batch_size,
         engine=chosen.engine,
         concurrency=chosen.concurrency,
         threads=chosen.threads,
-        rows_per_s=measurement.rows_per_s,
-        rows_per_s_low=low,
-        rows_per_s_high=high,
-        latency_s=measurement.latency_s,
-        latency_quantile_s=latency_quantile_s(measurement, goal.quantile),
-        peak_bytes=measurement.peak_bytes,
+        rows_per_s=speed.rows_per_s,
+        rows_per_s_low=speed.low,
+        rows_per_s_high=speed.high,
+        latency_s=(fresh or every).latency_s,
+        latency_quantile_s=latency_quantile_s(every, goal.quantile),
+        peak_bytes=every.peak_bytes,
         limited_by=limited_by,
-        tied=tuple(sorted(set(tied) - {chosen}, key=lambda c: (c.batch_size, c.engine))),
-        reason=_reason(measurement, values[chosen], allowed[best], goal, limited_by),
+        tied=tuple(_tied(standing, chosen, best)),
+        confidence="high" if sure else "low",
+        more_s=more_s,
+        reason=_reason(standing, chosen, best, fresh or every, limited_by),
     )
+
+
+def _tied(standing: Standing, chosen: Candidate, best: Candidate) -> list[Candidate]:
+    """Candidates that are not known to be worse than the best by more than the tolerance."""
+    return [
+        candidate
+        for candidate in standing.allowed
+        if candidate != chosen and standing.gap(best, candidate).low <= standing.tolerance
+    ]
+
+
+def _more_s(standing: Standing, chosen: Candidate) -> float | None:
+    """About how many more seconds would settle it, if the noise stays as it is."""
+    wanted = standing.tolerance / 2
+    if wanted <= 0:
+        return None
+    needed = 2 * (t_quantile(20) * standing.fit.noise / wanted) ** 2
+    each_s = standing.known[chosen].elapsed_s
+    return (
+        sum(
+            max(2.0, needed - standing.times_tried(c)) * (standing.known[c].elapsed_s + each_s)
+            for c in unresolved(standing)
+        )
+        or None
+    )
+
+
+def rounds_of(blocks: Sequence[Block]) -> tuple[Round, ...]:
+    """Return the rounds that blocks came in, in their order."""
+    found = []
+    for _, group in groupby(blocks, key=lambda block: (block.round, block.purpose)):
+        row = list(group)
+        disturbed = sum(2 * getattr(b.outcome, "disturbed", 0) >= _calls(b.outcome) for b in row)
+        found.append(Round(row[0].purpose, len(row), disturbed))
+    return tuple(found)
+
+
+def _calls(outcome: Outcome) -> int:
+    return len(outcome.times_s) if isinstance(outcome, Measurement) else 1
 
 
 def _limited_by(
@@ -102,17 +134,23 @@ def _limited_by(
 
 
 def _reason(
-    chosen: Measurement, value: float, best: Measurement, goal: Goal, limited_by: LimitedBy
+    standing: Standing,
+    chosen: Candidate,
+    best: Candidate,
+    measurement: Measurement,
+    limited_by: LimitedBy,
 ) -> str:
+    goal = standing.goal
+    job_s = (goal.rows or 0) / math.exp(standing.levels[chosen])
     what = {
-        "throughput": format_rate(chosen.rows_per_s),
-        "makespan": f"all {goal.rows or 0:,} rows in {format_seconds((goal.rows or 0) / value)}",
-        "latency": f"the smallest latency, {format_seconds(chosen.latency_s)} a batch",
+        "throughput": format_rate(speed_of(measurement)),
+        "makespan": f"all {goal.rows or 0:,} rows in {format_seconds(job_s)}",
+        "latency": f"the smallest latency, {format_seconds(measurement.latency_s)} a batch",
     }[goal.objective]
-    sentences = [f"{chosen.candidate}: {what}."]
-    if best.candidate != chosen.candidate:
+    sentences = [f"{chosen}: {what}."]
+    if best != chosen:
         sentences.append(
-            f"The best measured is {best.candidate}, but by no more than the tolerance of "
+            f"The best measured is {best}, but by no more than the tolerance of "
             f"{goal.tolerance:.0%}."
         )
     sentences.append(

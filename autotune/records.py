@@ -17,7 +17,7 @@ from msgspec import Struct
 from autotune.errors import InvalidRecord
 from autotune.files import write_bytes
 from autotune.goal import Goal
-from autotune.outcomes import Candidate, Measurement, Outcome, Positive
+from autotune.outcomes import Candidate, Measurement, Outcome, Positive, Purpose
 
 FORMAT_VERSION = 1
 
@@ -33,14 +33,18 @@ class Recommendation(Struct, frozen=True, kw_only=True):
         engine: What runs one batch.
         concurrency: Batches in flight.
         threads: Threads of the engine for one call; None leaves it to the engine.
-        rows_per_s: Rows per second, over the time of all timed calls.
-        rows_per_s_low: Lower end of the 95 % interval of `rows_per_s`; None for one call.
+        rows_per_s: Rows per second, measured afresh after the choice.
+        rows_per_s_low: Lower end of the 95 % interval of `rows_per_s`; None where it was not
+            timed often enough.
         rows_per_s_high: Upper end.
-        latency_s: Median seconds of a batch.
-        latency_quantile_s: Seconds of a batch at the goal's quantile.
+        latency_s: Median seconds of a batch, measured afresh.
+        latency_quantile_s: Seconds of a batch at the goal's quantile, over all its calls.
         peak_bytes: Highest memory seen; None where it could not be read.
         limited_by: What kept the batch size from being larger.
-        tied: Candidates that are within the goal's tolerance of the best.
+        tied: Candidates that it is not told apart from, by more than the goal's tolerance.
+        confidence: "high" where the choice was settled at 95 % confidence, and measured afresh;
+            "low" where the budget ended first.
+        more_s: About how many more seconds would settle it; None where it is, or nobody knows.
         reason: The choice in words.
     """
 
@@ -56,6 +60,8 @@ class Recommendation(Struct, frozen=True, kw_only=True):
     peak_bytes: int | None
     limited_by: LimitedBy
     tied: tuple[Candidate, ...]
+    confidence: Literal["high", "low"]
+    more_s: float | None
     reason: str
 
     @property
@@ -64,6 +70,39 @@ class Recommendation(Struct, frozen=True, kw_only=True):
         return Candidate(
             self.batch_size, self.engine, concurrency=self.concurrency, threads=self.threads
         )
+
+
+class Baseline(Struct, frozen=True, kw_only=True):
+    """What the recommendation is compared with, measured beside it, afresh.
+
+    Attributes:
+        candidate: What was timed: `keras` is `model.predict_on_batch`; `predict` is
+            `model.predict` on so many rows, in its default batches of 32.
+        rows_per_s: Rows per second.
+        rows_per_s_low: Lower end of its 95 % interval.
+        rows_per_s_high: Upper end.
+        latency_s: Median seconds of a call.
+    """
+
+    candidate: Candidate
+    rows_per_s: float
+    rows_per_s_low: float | None
+    rows_per_s_high: float | None
+    latency_s: float
+
+
+class Round(Struct, frozen=True):
+    """Outcomes that were timed side by side.
+
+    Attributes:
+        purpose: "search" to find the answer; "confirm" to measure it afresh.
+        outcomes: How many of them, in the order of the record's outcomes.
+        disturbed: How many of those something else on the machine disturbed.
+    """
+
+    purpose: Purpose
+    outcomes: int
+    disturbed: int
 
 
 class Input(Struct, frozen=True):
@@ -152,6 +191,8 @@ class TuningRecord(Struct, frozen=True, kw_only=True, omit_defaults=False):
     Attributes:
         goal: What was asked.
         outcomes: Every probe, in the order they were made.
+        rounds: Which of the outcomes were timed side by side, and what for.
+        baselines: What the recommendation is compared with.
         recommendation: The answer; None only in the record that `NoFeasibleBatchSize` carries.
         memory_limit_bytes: What peaks were held against; None for no limit.
         budget_s: Seconds that were allowed.
@@ -169,6 +210,8 @@ class TuningRecord(Struct, frozen=True, kw_only=True, omit_defaults=False):
     goal: Goal
     outcomes: tuple[Outcome, ...]
     recommendation: Recommendation | None
+    rounds: tuple[Round, ...] = ()
+    baselines: tuple[Baseline, ...] = ()
     memory_limit_bytes: int | None = None
     budget_s: float = 0.0
     spent_s: float = 0.0

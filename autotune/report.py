@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
-from autotune.records import Progress, TuningRecord
+from autotune.records import Baseline, Progress, Recommendation, TuningRecord
 from autotune.units import format_bytes, format_rate, format_seconds
 
 if TYPE_CHECKING:
@@ -33,13 +33,10 @@ def _facts(record: TuningRecord) -> list[str]:
     facts: list[str] = []
     chosen = record.recommendation
     if chosen:
-        speed = format_rate(chosen.rows_per_s)
-        if chosen.rows_per_s_low is not None and chosen.rows_per_s_high is not None:
-            low, high = format_rate(chosen.rows_per_s_low), format_rate(chosen.rows_per_s_high)
-            speed += f" (95 % interval {low} to {high})"
+        facts.append(f"speed      {_with_interval(chosen)}")
+        facts += [_against(baseline, chosen) for baseline in record.baselines]
         latency = format_seconds(chosen.latency_s)
         tail = format_seconds(chosen.latency_quantile_s)
-        facts.append(f"speed      {speed}")
         facts.append(f"latency    {latency} median, {tail} at {record.goal.quantile:.0%}, a batch")
         if chosen.peak_bytes:  # an allocator that counts large blocks only may say 0
             limit = record.memory_limit_bytes
@@ -47,6 +44,7 @@ def _facts(record: TuningRecord) -> list[str]:
             facts.append(f"memory     {format_bytes(chosen.peak_bytes)} at the peak{allowed}")
         if chosen.tied:
             facts.append("tied with  " + printable("; ".join(map(str, chosen.tied))))
+        facts.append(f"confidence {_confidence(chosen)}")
     if record.model:
         facts.append(
             f"model      {printable(record.model.name)} on {printable(record.model.backend)}"
@@ -54,8 +52,41 @@ def _facts(record: TuningRecord) -> list[str]:
     if record.machine:
         machine = record.machine
         facts.append(f"machine    {printable(machine.device)}, {machine.cpu_count} processors")
-    facts.append(f"effort     {len(record.outcomes)} probes, {format_seconds(record.spent_s)}")
+    facts.append(f"effort     {_effort(record)}")
     return facts
+
+
+def _with_interval(speed: Recommendation | Baseline) -> str:
+    text = format_rate(speed.rows_per_s)
+    if speed.rows_per_s_low is None or speed.rows_per_s_high is None:
+        return text
+    low, high = format_rate(speed.rows_per_s_low), format_rate(speed.rows_per_s_high)
+    return f"{text} (95 % interval {low} to {high})"
+
+
+def _against(baseline: Baseline, chosen: Recommendation) -> str:
+    size, name = baseline.candidate.batch_size, f"model.{baseline.candidate.engine}"
+    if baseline.candidate.engine == "keras":
+        name = "predict_on_batch"
+    times = chosen.rows_per_s / baseline.rows_per_s
+    speed = format_rate(baseline.rows_per_s)
+    return f"           {times:.1f} times {name} of {size:,} rows, {speed}"
+
+
+def _confidence(chosen: Recommendation) -> str:
+    if chosen.confidence == "high":
+        return "high: settled at 95 %"
+    if chosen.more_s is None:
+        return "low: the time budget ended before it was settled"
+    return f"low: about {format_seconds(chosen.more_s)} more would settle it (--budget)"
+
+
+def _effort(record: TuningRecord) -> str:
+    text = f"{len(record.outcomes)} probes, {format_seconds(record.spent_s)}"
+    disturbed = sum(a_round.disturbed for a_round in record.rounds)
+    if disturbed:
+        text += f"; other work on the machine disturbed {disturbed} of them"
+    return text
 
 
 def _notes(record: TuningRecord) -> list[str]:

@@ -70,9 +70,20 @@ def _create_study(storage: optuna.storages.BaseStorage | None, name: str | None)
         optuna.logging.set_verbosity(verbosity)
 
 
-def study_in_memory() -> optuna.Study:
-    """Make a study that lives as long as this process."""
-    return _create_study(None, None)
+def study_in_memory(*, sampled: bool = False, seed: int = 0) -> optuna.Study:
+    """Make a study that lives as long as this process.
+
+    Args:
+        sampled: Whether its sampler is to be asked. Else it gets one that does not think: the
+            default strategy says what to try, and thoughts would be wasted time.
+        seed: Seed of the sampler.
+    """
+    import optuna
+
+    study = _create_study(None, None)
+    kind = optuna.samplers.TPESampler if sampled else optuna.samplers.RandomSampler
+    study.sampler = kind(seed=seed)
+    return study
 
 
 @contextlib.contextmanager

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import msgspec
 
 from autotune import device
+from autotune.driver import Strategy
+from autotune.engines import BASELINE, REFERENCE
 from autotune.engines import NAMES as ENGINES
 from autotune.errors import (
     EngineUnavailable,
@@ -27,11 +29,11 @@ from autotune.errors import (
 )
 from autotune.goal import MOST_ROWS_PER_SECOND, Goal
 from autotune.nesting import Nested
-from autotune.outcomes import Probe
+from autotune.outcomes import Candidate, Probe
 from autotune.predictor import TunedPredictor
 from autotune.probe import IsolatedProbe
 from autotune.records import Loaded, Progress, TuningRecord
-from autotune.searching import Strategy, check_arguments, search
+from autotune.searching import check_arguments, search
 from autotune.studies import bind
 from autotune.subjects import Subject, subject_of
 from autotune.units import format_bytes
@@ -54,6 +56,8 @@ RESERVE = 0.10  # of free memory, left for everybody else
 PROCESS_PER_ALLOCATED = 1.6
 MAX_SAMPLE_BYTES = 2**30  # more rows than that only make the copy for the child slow
 MAX_CONCURRENCY = 4
+# What the answer is compared with: how people run a model who have not tuned it.
+BASELINES = (Candidate(32, REFERENCE), Candidate(1024, BASELINE))
 
 
 def tune(
@@ -120,6 +124,7 @@ def tune(
                 strategy=strategy,
                 seed=seed,
                 on_event=on_event,
+                baselines=BASELINES,
             )
         except NoFeasibleBatchSize as error:
             error.record = _complete(error.record, loaded, sample) if error.record else None

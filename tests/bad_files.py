@@ -68,7 +68,7 @@ def make_place(keras: Any, place: Path) -> Path:
     _write_rows(place)
     tuning = f"tune m.keras --sample x.npy --out tuned --storage sqlite:///study.db {QUICK}"
     done = autotune(place, tuning)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 3), done.stderr  # settled or not: a second is short
     shutil.copytree(place / "tuned", place / "changed")
     with (place / "changed" / "model.keras").open("ab") as file:
         file.write(b"x")

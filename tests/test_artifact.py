@@ -13,9 +13,12 @@ from autotune.goal import Goal
 from autotune.outcomes import Candidate, Measurement
 from autotune.recommend import recommend
 from autotune.records import FORMAT_VERSION, TuningRecord
+from tests.blocks import standing_of
 
 OUTCOMES = (Measurement(Candidate(8), (0.1, 0.1)),)
-RECORD = TuningRecord(goal=Goal(), outcomes=OUTCOMES, recommendation=recommend(OUTCOMES, Goal()))
+RECORD = TuningRecord(
+    goal=Goal(), outcomes=OUTCOMES, recommendation=recommend(standing_of([OUTCOMES]))
+)
 
 
 def put_model(path: Path) -> None:

@@ -26,7 +26,7 @@ LONG = "tune model.keras --sample rows.npy --out tuned --engine keras --concurre
 STUDY = f"{LONG} --storage sqlite:///study.db"
 FINISHED = """
     select value_json from trial_user_attributes join trials using (trial_id)
-    where key = 'outcome' and state = 'COMPLETE' order by trial_id
+    where key = 'block' and state = 'COMPLETE' order by trial_id
 """
 
 
@@ -89,7 +89,7 @@ def finished(place: Path) -> list[Any]:
         return []
     with contextlib.closing(sqlite3.connect(f"file:{place}/study.db?mode=ro", uri=True)) as db:
         try:
-            return [json.loads(value) for (value,) in db.execute(FINISHED)]
+            return [json.loads(json.loads(value))["outcome"] for (value,) in db.execute(FINISHED)]
         except sqlite3.OperationalError:  # the tables are not there yet
             return []
 
@@ -133,7 +133,7 @@ def test_a_killed_run_goes_on_where_it_was(place: Path) -> None:
     assert not (place / "tuned").exists()
     known = finished(place)
     done = autotune(place, command)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 3), done.stderr  # 3: not settled in so short a time
     assert done.stderr == "Tuned predictor written to tuned: autotune.load('tuned')\n"
     outcomes = json.loads(done.stdout)["outcomes"]
     assert outcomes[: len(known)] == known
@@ -150,7 +150,7 @@ def test_a_run_killed_before_its_first_trial_began_is_no_burden(place: Path) -> 
     done = autotune(
         place, f"{LONG} --storage {url} --budget 1s --max-batch-size 8 --engine compiled"
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 3), done.stderr
     assert done.stderr == "Tuned predictor written to tuned: autotune.load('tuned')\n"
     for trial in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
         candidate = trial.user_attrs["candidate"]

@@ -1,21 +1,25 @@
-"""What outcomes mean for a goal: values, limits, intervals."""
+"""What outcomes mean for a goal: values, limits, quantiles."""
 
 from __future__ import annotations
 
 import math
-import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from autotune import Candidate, Failure, Goal, Measurement, OutOfMemory
 from autotune.judging import (
+    curve_of,
     excesses,
-    interval,
     is_allowed,
     latency_quantile_s,
     makespan_s,
     pooled,
-    values_of,
+    quantile_verdict,
+    speed_of,
+    trimmed_mean,
+    value_of,
 )
 
 
@@ -45,37 +49,37 @@ def test_what_failed_once_is_not_trusted() -> None:
 
 def test_a_makespan_counts_the_short_last_batch() -> None:
     """100 rows by 64: a full batch, and 36 rows read off the curve."""
-    curve = {m.candidate: m for m in (measured(32, 0.032), measured(64, 0.064))}
-    assert makespan_s(curve[Candidate(64)], 100, curve) == pytest.approx(0.1)
-    assert makespan_s(curve[Candidate(32)], 96, curve) == pytest.approx(0.096)
+    curve = curve_of({m.candidate: m for m in (measured(32, 0.032), measured(64, 0.064))})
+    assert makespan_s(Candidate(64), 1000, 100, curve) == pytest.approx(0.1)
+    assert makespan_s(Candidate(32), 1000, 96, curve) == pytest.approx(0.096)
 
 
 def test_a_makespan_counts_batches_in_flight_in_waves() -> None:
     """Three batches with two in flight take two waves."""
     pair = measured(10, 0.1, concurrency=2, span_s=0.5)  # 10 calls in 5 waves
-    assert makespan_s(pair, 30, {pair.candidate: pair}) == pytest.approx(0.2)
+    curve = curve_of({pair.candidate: pair})
+    assert makespan_s(pair.candidate, speed_of(pair), 30, curve) == pytest.approx(0.2)
 
 
 def test_a_makespan_counts_compilation_once_for_an_engine_and_size() -> None:
     """What the first call takes more than the slowest later one counts, whoever made it."""
     alone = measured(10, 0.1, first_call_s=2.1)
     pair = measured(10, 0.1, first_call_s=0.1, concurrency=2, span_s=0.5)
-    both = {m.candidate: m for m in (alone, pair)}
-    assert makespan_s(alone, 10, both) == pytest.approx(2.1)
-    assert makespan_s(pair, 20, both) == pytest.approx(2.1)
+    both = curve_of({m.candidate: m for m in (alone, pair)})
+    assert makespan_s(alone.candidate, 100, 10, both) == pytest.approx(2.1)
+    assert makespan_s(pair.candidate, 200, 20, both) == pytest.approx(2.1)
 
 
 def test_values_rise_with_what_the_objective_asks() -> None:
     """More rows per second, less time for a job, less latency: each is a larger value."""
     small, large = measured(1, 0.01), measured(100, 0.1)
-    both = {m.candidate: m for m in (small, large)}
+    both = curve_of({m.candidate: m for m in (small, large)})
     for goal, better in (
         (Goal(), large),
         (Goal("makespan", rows=200), large),
         (Goal("latency"), small),
     ):
-        values = values_of(both, goal)
-        assert max(values, key=lambda c: values[c]) == better.candidate
+        assert max((small, large), key=lambda m: value_of(m, goal, both)) == better
 
 
 def test_a_quantile_is_a_time_that_happened() -> None:
@@ -99,17 +103,42 @@ def test_limits_are_log_ratios() -> None:
     assert not is_allowed(OutOfMemory(Candidate(1)), Goal(), None)
 
 
-def test_an_interval_holds_the_truth_nineteen_times_in_twenty() -> None:
-    """Of 400 intervals over independent calls, at least nine in ten hold the true speed."""
-    rng = random.Random(1)  # noqa: S311  noise, not a secret
-    held = 0
-    for _ in range(400):
-        times = tuple(0.01 * math.exp(rng.gauss(0, 0.1)) for _ in range(50))
-        low, high = interval(Measurement(Candidate(100), times)) or (0, 0)
-        held += low <= 100 / (0.01 * math.exp(0.1**2 / 2)) <= high
-    assert held >= 360
+def test_a_call_that_something_interrupted_does_not_count_as_speed() -> None:
+    """A fifth of the calls at each end is left out, and one of three at least."""
+    assert trimmed_mean([1.0, 1.0, 9.0]) == 1.0
+    assert trimmed_mean([1.0, 3.0]) == 2.0
+    assert trimmed_mean([0.0, 1.0, 2.0, 3.0, 100.0]) == pytest.approx(2.0)
+    hiccups = Measurement(Candidate(10), (0.1,) * 9 + (5.0,))
+    assert speed_of(hiccups) == pytest.approx(100)
 
 
-def test_one_call_gives_no_interval() -> None:
-    """A single call says nothing of its spread."""
-    assert interval(Measurement(Candidate(1), (0.1,))) is None
+def test_batches_in_flight_share_their_time() -> None:
+    """Two in flight that overlap wholly have twice the speed of their calls."""
+    pair = measured(10, 0.1, concurrency=2, span_s=0.5)
+    assert speed_of(pair) == pytest.approx(200)
+
+
+@pytest.mark.parametrize(("quantile", "calls"), [(0.9, 29), (0.95, 59), (0.99, 299)])
+def test_a_quantile_needs_so_many_calls(quantile: float, calls: int) -> None:
+    """With none over the limit, so many calls pass and one less is undecided."""
+    assert quantile_verdict(calls, 0, quantile) == "pass"
+    assert quantile_verdict(calls - 1, 0, quantile) == "undecided"
+
+
+def test_calls_over_the_limit_speak_against_a_quantile() -> None:
+    """Few of many may exceed the limit; as many as the quantile allows decide nothing."""
+    assert quantile_verdict(1000, 30, 0.95) == "pass"
+    assert quantile_verdict(1000, 50, 0.95) == "undecided"
+    assert quantile_verdict(1000, 70, 0.95) == "fail"
+    assert quantile_verdict(2, 2, 0.95) == "fail"
+
+
+@given(st.integers(1, 500), st.data(), st.floats(0.5, 0.99))
+def test_more_calls_over_the_limit_never_help(
+    calls: int, data: st.DataObject, quantile: float
+) -> None:
+    """The verdict falls from pass over undecided to fail as more calls exceed the limit."""
+    over = data.draw(st.integers(0, calls - 1))
+    ranks = ["fail", "undecided", "pass"]
+    first, second = (ranks.index(quantile_verdict(calls, n, quantile)) for n in (over, over + 1))
+    assert second <= first

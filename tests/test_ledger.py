@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import optuna
 import pytest
 
@@ -20,7 +21,9 @@ from autotune import (
     open_study,
     search,
 )
-from autotune.outcomes import Candidate
+from autotune.ledger import Ledger
+from autotune.outcomes import Block, Candidate
+from autotune.recommend import rounds_of
 from autotune.studies import bind, study_in_memory
 from tests.simulated import SimulatedDevice
 
@@ -52,7 +55,7 @@ class BreakingProbe:
 
 
 def test_every_probe_is_a_trial_with_its_times() -> None:
-    """A trial holds candidate, value, constraints and the raw times."""
+    """A trial holds candidate, value, constraints, and the block with the raw times."""
     study = study_in_memory()
     record = search(SimulatedDevice(), Goal(max_batch_size=8), study=study)
     assert len(study.trials) == len(record.outcomes)
@@ -60,7 +63,8 @@ def test_every_probe_is_a_trial_with_its_times() -> None:
     assert trial.params == {"batch_size": 1, "engine": "keras", "concurrency": 1}
     assert trial.value == pytest.approx(1 / (1e-3 + 1e-5))
     assert set(trial.constraints) == {"latency", "memory", "runs"}
-    assert len(trial.user_attrs["outcome"]["times_s"]) == len(record.outcomes[0].times_s)  # type: ignore[union-attr]
+    block = msgspec.json.decode(trial.user_attrs["block"], type=Block)
+    assert block == Block(record.outcomes[0], 1, "search")
     assert trial.user_attrs["constraint.memory"] == trial.constraints["memory"]
 
 
@@ -74,17 +78,42 @@ def test_limits_are_constraints_and_not_failed_trials() -> None:
     assert study.best_trial not in violating
 
 
-def test_a_stopped_search_goes_on_and_ends_with_the_same_answer(storage: str) -> None:
-    """With the same storage and name no finished probe is made twice."""
-    whole = search(SimulatedDevice(), budget_s=30)
+def test_a_study_is_read_as_it_was_written(storage: str) -> None:
+    """Blocks come back whole and in order, with their rounds and what these were for."""
+    with open_study(storage) as study:
+        record = search(SimulatedDevice(), Goal(max_batch_size=4), study=study)
+    with open_study(storage) as study:
+        blocks = Ledger(study, ["keras"], 1, (1, 4)).blocks()
+    assert [block.outcome for block in blocks] == list(record.outcomes)
+    assert rounds_of(blocks) == record.rounds
+    assert {block.purpose for block in blocks} == {"search", "confirm"}
+
+
+def test_a_stopped_search_goes_on(storage: str) -> None:
+    """With the same storage and name a search adds to what is known, and ends as it would have."""
+    goal = Goal(max_batch_size=16)
+    whole = search(SimulatedDevice(), goal, budget_s=30)
     device = SimulatedDevice()
     with open_study(storage) as study, pytest.raises(Interrupted):
-        search(BreakingProbe(device, at=7), budget_s=30, study=study)
+        search(BreakingProbe(device, at=12), goal, budget_s=30, study=study)
     with open_study(storage) as study:
-        record = search(device, budget_s=30, study=study)
-    assert record.recommendation == whole.recommendation
-    assert [o.candidate for o in record.outcomes] == [o.candidate for o in whole.outcomes]
+        record = search(device, goal, budget_s=30, study=study)
+    assert record.recommendation is not None
+    assert whole.recommendation is not None
+    assert record.recommendation.candidate == whole.recommendation.candidate
     assert device.tried == [o.candidate for o in record.outcomes]
+    assert len(record.outcomes) < 1.5 * len(whole.outcomes)
+
+
+def test_a_search_that_has_ended_probes_no_more(storage: str) -> None:
+    """Asked again, a settled search says the same from what stands in the study."""
+    goal = Goal(max_batch_size=4)
+    with open_study(storage) as study:
+        record = search(SimulatedDevice(), goal, study=study)
+    device = SimulatedDevice()
+    with open_study(storage) as study:
+        assert search(device, goal, study=study) == record
+    assert device.tried == []
 
 
 def test_a_candidate_that_kills_the_tuner_twice_is_left_alone(storage: str) -> None:
@@ -112,20 +141,6 @@ def test_a_candidate_that_was_broken_off_is_tried_again(storage: str) -> None:
     with open_study(storage) as study:
         assert search(device, Goal(max_batch_size=1), study=study).recommendation is not None
     assert device.tried[0] == Candidate(1)
-
-
-def test_any_sampler_may_propose() -> None:
-    """With strategy="sampler" the study's own sampler chooses the batch sizes."""
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=1))
-    goal = Goal(max_batch_size=512)
-    record = search(SimulatedDevice(), goal, study=study, strategy="sampler", budget_s=60)
-    assert record.recommendation is not None
-    assert record.recommendation.batch_size > 256
-    tried = [outcome.candidate.batch_size for outcome in record.outcomes]
-    largest = 1
-    for size in tried:
-        assert size <= 2 * largest, "a sampler may not jump to a size that could end the run"
-        largest = max(largest, size)
 
 
 def test_a_study_that_minimises_is_refused() -> None:
@@ -203,6 +218,16 @@ def test_trials_of_others_are_left_alone() -> None:
     assert len(study.trials) == len(record.outcomes) + 1
 
 
+def test_a_baseline_is_no_point_that_a_sampler_learns_from() -> None:
+    """What may not be chosen is kept as a failed trial without parameters, with its block."""
+    study = study_in_memory()
+    predict = Candidate(64, "predict")
+    record = search(SimulatedDevice(), Goal(max_batch_size=64), study=study, baselines=[predict])
+    kept = [t for t in study.trials if t.user_attrs["candidate"]["engine"] == "predict"]
+    assert len(kept) == [o.candidate for o in record.outcomes].count(predict) > 0
+    assert all(trial.params == {} and trial.state == State.FAIL for trial in kept)
+
+
 def test_a_trial_that_the_caller_enqueued_is_tried_first() -> None:
     """A study may bring wishes; those that are out of bounds are marked as failed."""
     study = study_in_memory()
@@ -212,3 +237,27 @@ def test_a_trial_that_the_caller_enqueued_is_tried_first() -> None:
     search(device, Goal(max_batch_size=8), study=study)
     assert device.tried[:2] == [Candidate(5), Candidate(1)]
     assert study.trials[1].state == State.FAIL
+
+
+@pytest.mark.parametrize("fits", [32, 128])
+def test_a_wish_does_not_stand_in_for_the_ladder(fits: int) -> None:
+    """Whatever comes of a wish for 64 rows, smaller sizes are tried as without it."""
+    study = study_in_memory()
+    study.enqueue_trial({"batch_size": 64, "engine": "keras", "concurrency": 1})
+    device = SimulatedDevice(memory_bytes=(10 + fits) * 2**20)
+    record = search(device, Goal(max_batch_size=128), study=study, budget_s=60)
+    assert device.tried[0] == Candidate(64)
+    assert {Candidate(1), Candidate(8), Candidate(32)} <= set(device.tried)
+    assert record.recommendation is not None
+    assert record.recommendation.batch_size <= fits
+
+
+def test_two_wishes_are_both_tried() -> None:
+    """Wishes are taken up in turn, before the search goes its own way."""
+    study = study_in_memory()
+    for size in (7, 3):
+        study.enqueue_trial({"batch_size": size, "engine": "keras", "concurrency": 1})
+    device = SimulatedDevice()
+    search(device, Goal(max_batch_size=8), study=study)
+    assert device.tried[:2] == [Candidate(7), Candidate(3)]
+    assert Candidate(1) in device.tried[2:4]

@@ -17,15 +17,18 @@ import autotune
 from autotune import Candidate, Goal, InvalidRecord, InvalidSample, Measurement, TunedPredictor
 from autotune.recommend import recommend
 from autotune.records import TuningRecord
+from tests.blocks import standing_of
 
 RTOL = 1e-5
 
 
 def predictor_of(model: Any, candidate: Candidate) -> TunedPredictor:
     """A predictor that follows a given candidate."""
-    outcomes = (Measurement(candidate, (0.001,) * 5),)
+    measurement = Measurement(candidate, (0.001,) * 5)
     record = TuningRecord(
-        goal=Goal(), outcomes=outcomes, recommendation=recommend(outcomes, Goal())
+        goal=Goal(),
+        outcomes=(measurement,),
+        recommendation=recommend(standing_of([[measurement]])),
     )
     return TunedPredictor(record, lambda: model, model.save)
 

@@ -64,7 +64,8 @@ def test_the_readmes_shell_runs(place: Path) -> None:
             words += ["--budget", "1s"] + ["--max-batch-size", "8"] * ("8" not in words)
         command = [sys.executable, "-m", "autotune.cli", *words]
         done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        settled_or_not = (0, 3) if words[0] == "tune" else (0,)
+        assert done.returncode in settled_or_not, f"{line}\n{done.stderr}"
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

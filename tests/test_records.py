@@ -17,10 +17,12 @@ from autotune.goal import Goal
 from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory
 from autotune.records import (
     FORMAT_VERSION,
+    Baseline,
     Input,
     Machine,
     ModelInfo,
     Recommendation,
+    Round,
     TuningRecord,
     json_schema,
 )
@@ -69,13 +71,25 @@ RECOMMENDATIONS = st.builds(
     latency_quantile_s=SECONDS,
     peak_bytes=st.none() | COUNTS,
     tied=st.lists(CANDIDATES, max_size=2).map(tuple),
+    more_s=st.none() | SECONDS,
     reason=TEXTS,
 )
+BASELINES = st.builds(
+    Baseline,
+    candidate=CANDIDATES,
+    rows_per_s=SECONDS,
+    rows_per_s_low=st.none() | SECONDS,
+    rows_per_s_high=st.none() | SECONDS,
+    latency_s=SECONDS,
+)
+ROUNDS = st.builds(Round, st.sampled_from(["search", "confirm"]), COUNTS, COUNTS)
 RECORDS = st.builds(
     TuningRecord,
     goal=st.builds(Goal, rows=st.none() | COUNTS, latency_budget_s=st.none() | SECONDS),
     outcomes=st.lists(OUTCOMES, max_size=4).map(tuple),
     recommendation=st.none() | RECOMMENDATIONS,
+    rounds=st.lists(ROUNDS, max_size=3).map(tuple),
+    baselines=st.lists(BASELINES, max_size=2).map(tuple),
     memory_limit_bytes=st.none() | COUNTS,
     budget_s=SECONDS,
     model=st.none() | MODELS,

@@ -14,9 +14,11 @@ from rich.console import Console, RenderableType
 
 from autotune.goal import Goal
 from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory
-from autotune.recommend import recommend
-from autotune.records import Input, Machine, ModelInfo, Progress, TuningRecord
+from autotune.recommend import recommend, rounds_of
+from autotune.records import Baseline, Input, Machine, ModelInfo, Progress, TuningRecord
 from autotune.report import comparison, printable, progress_line, summary
+from autotune.standing import Standing
+from tests.blocks import blocks_of
 
 HOSTILE = "\x1b[31mred\x1b[0m\r\n\x07over [bold]here[/bold] \u202e\x9b2J"
 
@@ -66,10 +68,12 @@ def tuned(engine: str = "keras", **fields: Any) -> TuningRecord:
         OutOfMemory(Candidate(64, engine, concurrency=2)),
     )
     goal = Goal(tolerance=0.1)
+    blocks = blocks_of([outcomes])
     record = TuningRecord(
         goal=goal,
         outcomes=outcomes,
-        recommendation=recommend(outcomes, goal),
+        rounds=rounds_of(blocks),
+        recommendation=recommend(Standing(goal, None, blocks), settled=False),
         memory_limit_bytes=2**30,
         spent_s=12.5,
         model=model_info(),
@@ -82,7 +86,7 @@ def test_the_answer_comes_first_and_the_figures_after() -> None:
     """The summary begins with the reason and tells speed, latency, memory, ties and effort."""
     lines = shown(summary(tuned())).splitlines()
     assert lines[0].startswith("8 rows, keras: 762 rows/s.")
-    assert "speed      762 rows/s (95 % interval" in lines[1]
+    assert lines[1].rstrip() == "speed      762 rows/s"
     facts = "\n".join(line.rstrip() for line in lines)
     for fact in (
         "latency    10.5 ms median, 11.0 ms at 95%, a batch",
@@ -93,6 +97,61 @@ def test_the_answer_comes_first_and_the_figures_after() -> None:
         "effort     4 probes, 12.5 s",
     ):
         assert f"\n{fact}\n" in facts
+
+
+def changed(record: TuningRecord, **fields: Any) -> TuningRecord:
+    """The same record with another recommendation."""
+    assert record.recommendation is not None
+    found = msgspec.structs.replace(record.recommendation, **fields)
+    return msgspec.structs.replace(record, recommendation=found)
+
+
+def test_an_interval_is_told_where_there_is_one() -> None:
+    """Speed has its 95 % interval beside it."""
+    record = changed(tuned(), rows_per_s=800.0, rows_per_s_low=790.0, rows_per_s_high=810.0)
+    assert "speed      800 rows/s (95 % interval 790 rows/s to 810 rows/s)" in shown(
+        summary(record)
+    )
+
+
+def test_the_answer_is_compared_with_the_baselines() -> None:
+    """Each baseline is named as people call it, with how many times faster the answer is."""
+    ends: dict[str, Any] = {"rows_per_s_low": None, "rows_per_s_high": None, "latency_s": 0.1}
+    record = changed(tuned(), rows_per_s=800.0)
+    record = msgspec.structs.replace(
+        record,
+        baselines=(
+            Baseline(candidate=Candidate(32), rows_per_s=400.0, **ends),
+            Baseline(candidate=Candidate(1024, "predict"), rows_per_s=100.0, **ends),
+        ),
+    )
+    text = shown(summary(record))
+    assert "2.0 times predict_on_batch of 32 rows, 400 rows/s" in text
+    assert "8.0 times model.predict of 1,024 rows, 100 rows/s" in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"confidence": "high", "more_s": None}, "confidence high: settled at 95 %"),
+        ({"more_s": None}, "confidence low: the time budget ended before it was settled"),
+        ({"more_s": 90.0}, "confidence low: about 90.0 s more would settle it (--budget)"),
+    ],
+)
+def test_confidence_says_how_to_raise_it(fields: dict[str, Any], words: str) -> None:
+    """Where the budget ended first, the summary tells how much more would do."""
+    assert words in shown(summary(changed(tuned(), **({"confidence": "low"} | fields))))
+
+
+def test_disturbed_probes_are_counted() -> None:
+    """The summary says how many probes other work on the machine disturbed, if any."""
+    disturbed = Measurement(Candidate(8), (0.01, 0.02), disturbed=1)
+    blocks = blocks_of([[disturbed, Measurement(Candidate(4), (0.01,))]])
+    record = tuned(outcomes=tuple(b.outcome for b in blocks), rounds=rounds_of(blocks))
+    assert "2 probes, 12.5 s; other work on the machine disturbed 1 of them" in shown(
+        summary(record)
+    )
+    assert "disturbed" not in shown(summary(tuned()))
 
 
 def test_the_curve_has_a_row_a_size_and_a_column_a_lane() -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 REFERENCE = "keras"
 NAMES = ("keras", "compiled")
+BASELINE = "predict"  # what most people run: never a choice, only something to compare with
 
 
 class Engine(Protocol):
@@ -36,7 +37,7 @@ def build(name: str, model: keras.Model, example: Nested) -> Engine:
     """Make an engine for a model.
 
     Args:
-        name: One of `NAMES`.
+        name: One of `NAMES`, or `BASELINE`.
         model: The model, built.
         example: A batch as it will come: its nesting, shapes and dtypes.
 
@@ -52,6 +53,10 @@ def build(name: str, model: keras.Model, example: Nested) -> Engine:
         from autotune.engines.compiled import CompiledEngine
 
         return CompiledEngine(model, example)
+    if name == BASELINE:
+        from autotune.engines.predict import PredictEngine
+
+        return PredictEngine(model)
     raise EngineUnavailable(f"There is no engine {name!r}; there are: {', '.join(NAMES)}.")
 
 

@@ -1,0 +1,102 @@
+"""Which sizes may be tried at all: the goal's bounds, the forecast of memory, the time left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from autotune.forecast import upper_bound_bytes
+from autotune.goal import Goal
+from autotune.judging import Lane, lane_of
+from autotune.outcomes import Candidate
+from autotune.standing import Standing
+
+LARGEST = 2**20
+CALLS_AHEAD = 6  # a first probe makes at least about this many calls, with warm-up
+STEP = 8  # between powers of two only multiples of 8: tiles and vector registers
+
+
+def at(lane: Lane, size: int) -> Candidate:
+    """Return the candidate of a lane at a batch size."""
+    engine, concurrency, threads = lane
+    return Candidate(size, engine, concurrency=concurrency, threads=threads)
+
+
+def top_of(goal: Goal) -> int:
+    """No batch is larger than this; nor than the job, where the job's size is the question."""
+    top = goal.max_batch_size or LARGEST
+    if goal.objective == "makespan" and goal.rows is not None:
+        top = min(top, max(goal.rows, goal.min_batch_size))
+    return top
+
+
+def rounded(size: float) -> int:
+    """The size, or from 16 rows on the multiple of 8 below it."""
+    return int(size) if size < 2 * STEP else int(size) // STEP * STEP
+
+
+@dataclass(slots=True)
+class Bounds:
+    """Which sizes may be tried.
+
+    Attributes:
+        standing: What is known.
+        remaining_s: Seconds that are left for new candidates.
+        refused: Candidates not tried, with the forecast of their memory in bytes; filled here.
+    """
+
+    standing: Standing
+    remaining_s: float
+    refused: dict[Candidate, int] = field(default_factory=dict)
+
+    def allow(self, lane: Lane, size: int) -> bool:
+        """Whether a new size is within the bounds, the forecast and the time that is left."""
+        goal = self.standing.goal
+        if not goal.min_batch_size <= size <= top_of(goal):
+            return False
+        if at(lane, size) in self.standing.known or not self._fits_in_memory(lane, size):
+            return False
+        return self.expected_s(lane, size) <= self.remaining_s
+
+    def _fits_in_memory(self, lane: Lane, size: int) -> bool:
+        limit = self.standing.memory_limit_bytes
+        bound = upper_bound_bytes(self._peaks(lane), size)
+        if limit is None or bound is None or bound <= limit:
+            return True
+        self.refused[at(lane, size)] = bound
+        return False
+
+    def _peaks(self, lane: Lane) -> dict[int, int]:
+        return {
+            c.batch_size: k.peak_bytes
+            for c, k in self.standing.known.items()
+            if lane_of(c) == lane and k.peak_bytes is not None
+        }
+
+    def largest_that_fits(self, lane: Lane, low: int, high: int) -> int:
+        """The largest size from `low` up to below `high` whose forecast is within the limit."""
+        limit, peaks = self.standing.memory_limit_bytes, self._peaks(lane)
+        while low + 1 < high:
+            middle = (low + high) // 2
+            bound = upper_bound_bytes(peaks, middle)
+            if limit is None or bound is None or bound <= limit:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def expected_s(self, lane: Lane, size: int) -> float:
+        """Seconds that a probe of this size takes: its calls, on the line through the last two."""
+        measured = self.standing.known
+        curve = [
+            (known, measured[at(lane, known)].latency_s)
+            for known in self.standing.of_lane(lane)
+            if known <= size and measured[at(lane, known)].parts
+        ]
+        if not curve:
+            return 0.0
+        known, latency_s = curve[-1]
+        if len(curve) > 1:
+            before, before_s = curve[-2]
+            slope = max(0.0, latency_s - before_s) / (known - before)
+            latency_s += slope * (size - known)
+        return CALLS_AHEAD * latency_s

@@ -1,0 +1,165 @@
+"""Comparing what was timed side by side: levels of candidates, tides of rounds, gaps between.
+
+On a shared machine everything can run at half speed for seconds at a time. Candidates of one
+round share that, so their ratio does not show it; two speeds from different times do. So each
+value, as a logarithm, is taken for the candidate's level, plus the round's tide, plus noise. That
+is what paired log ratios within rounds amount to, when all pairs are used at once: A against B
+also tells of C, which met both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+# 97.5 % points of Student's t for 1 to 9 degrees of freedom; above, a series is exact enough.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+FIRST_GUESS = 0.02  # standard deviation of a block's logarithm, until there are some
+LEAST_NOISE = 0.0015  # as a log ratio: clocks and counters are no better
+TUNING = 1.5  # Huber's constant: from so many standard deviations on, weights fall
+LEAST_FREE = 4  # degrees of freedom before the noise is measured
+SWEEPS, LAST_SWEEPS = 5, 3
+DISTURBED = 0.1  # weight of a disturbed block: in its round it still tells a little
+CALM = 0.03  # weight of the guess that a round is like the others
+
+Name = TypeVar("Name", bound=Hashable)
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """By how much one candidate is ahead of another.
+
+    Attributes:
+        log_ratio: Logarithm of the ratio of their values; 0.02 is 2 %.
+        half_width: Half of its 95 % interval.
+    """
+
+    log_ratio: float
+    half_width: float
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return self.log_ratio - self.half_width
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return self.log_ratio + self.half_width
+
+
+def t_quantile(degrees: int) -> float:
+    """97.5 % point of Student's t.
+
+    Source: the Cornish-Fisher series in 1/degrees (Abramowitz and Stegun, 26.7.5).
+
+    Example:
+        >>> round(t_quantile(30), 3)
+        2.042
+    """
+    if degrees <= len(_T):
+        return _T[degrees - 1]
+    return 1.95996 + 2.37227 / degrees + 2.82250 / degrees**2 + 2.55585 / degrees**3
+
+
+class Fit(Generic[Name]):
+    """Levels and tides that fit all rounds best, blind to the few values that fit in nowhere.
+
+    Huber's estimate (Huber 1964) by iterated least squares, begun from least absolute
+    deviations, which have one minimum only.
+
+    Args:
+        rounds: For each round, each candidate's value as a logarithm, and whether it was
+            disturbed.
+
+    Attributes:
+        levels: For each candidate, the logarithm of its value in a calm round.
+        tides: For each round, how far all its values lie above or below that.
+        noise: Standard deviation of the logarithm of a block's value.
+
+    Example:
+        The second round ran at half speed:
+
+        >>> fit = Fit([{"a": (0.0, False), "b": (1.0, False)},
+        ...            {"a": (-0.7, False), "b": (0.3, False), "c": (0.8, False)},
+        ...            {"b": (1.0, False), "c": (1.5, False)}])
+        >>> round(fit.gap("c", "a").log_ratio, 2)
+        1.5
+    """
+
+    def __init__(self, rounds: Sequence[Mapping[Name, tuple[float, bool]]]) -> None:
+        self._index: dict[Name, int] = {}
+        for values in rounds:
+            for name in values:
+                self._index.setdefault(name, len(self._index))
+        shape = len(rounds), len(self._index)
+        self._values, self._believed = np.zeros(shape), np.zeros(shape)
+        for row, values in enumerate(rounds):
+            for name, (value, disturbed) in values.items():
+                column = self._index[name]
+                self._values[row, column] = value
+                self._believed[row, column] = DISTURBED if disturbed else 1.0
+        self._levels, self._tides = np.zeros(shape[1]), np.zeros(shape[0])
+        self.noise, self._free = FIRST_GUESS, LEAST_FREE
+        if rounds:
+            self._settle()
+        self.levels = dict(zip(self._index, self._levels.tolist(), strict=True))
+        self.tides: list[float] = self._tides.tolist()
+
+    def _settle(self) -> None:
+        weights, calm = self._believed, np.full(len(self._values), CALM)
+        for sweep in range(SWEEPS + LAST_SWEEPS):
+            self._solve(weights, calm)
+            residuals = np.abs(self._residuals())
+            width = LEAST_NOISE if sweep < SWEEPS else TUNING * self._measure_noise(residuals)
+            weights = self._believed * np.minimum(1.0, width / np.maximum(residuals, 1e-12))
+            calm = CALM * np.minimum(1.0, width / np.maximum(np.abs(self._tides), 1e-12))
+        self._inverse = np.linalg.inv(self._matrix)
+        # What each candidate's own values scatter, which may be more than the noise (White 1980).
+        self._scatter: Floats = ((weights * self._residuals()) ** 2).sum(axis=0)
+
+    def _residuals(self) -> Floats:
+        fitted = self._levels[None, :] + self._tides[:, None]
+        return np.where(self._believed > 0, self._values - fitted, 0.0)
+
+    def _solve(self, weights: Floats, calm: Floats) -> None:
+        """Weighted least squares, the tides eliminated."""
+        total = weights.sum(axis=1) + calm
+        share = weights / total[:, None]
+        self._matrix = np.diag(weights.sum(axis=0)) - weights.T @ share
+        right = (weights * self._values).sum(axis=0) - share.T @ (weights * self._values).sum(
+            axis=1
+        )
+        self._levels = np.linalg.solve(self._matrix, right)
+        self._tides = (weights * (self._values - self._levels)).sum(axis=1) / total
+
+    def _measure_noise(self, residuals: Floats) -> float:
+        """Standard deviation of the noise, from the middle of the residuals."""
+        shared = (self._believed > 0).sum(axis=1) > 1
+        found = residuals[shared][self._believed[shared] > 0]
+        free = len(found) - int(shared.sum()) - len(self._levels) + 1
+        if free < max(LEAST_FREE, len(found) / 4):
+            return self.noise
+        # The fit passes through as many values as it has levels and tides: those tell nothing.
+        telling = np.sort(found)[-free:]
+        self.noise = max(LEAST_NOISE, 1.4826 * float(np.median(telling)))
+        self._free = free
+        return self.noise
+
+    def gap(self, ahead: Name, behind: Name) -> Gap:
+        """By how much one candidate is ahead of another, with a 95 % interval."""
+        a, b = self._index[ahead], self._index[behind]
+        if a == b:
+            return Gap(0.0, 0.0)
+        direction = self._inverse[a] - self._inverse[b]
+        by_noise = self.noise**2 * (direction[a] - direction[b])
+        variance = max(by_noise, float(direction**2 @ self._scatter))
+        log_ratio = float(self._levels[a] - self._levels[b])
+        return Gap(log_ratio, t_quantile(self._free) * math.sqrt(variance))

@@ -1,0 +1,151 @@
+"""Time calls of one engine in this process, several in flight, and see what disturbs them."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from autotune.disturbance import Meter
+from autotune.flights import fly
+from autotune.nesting import Nested
+
+MAX_CALLS = 1_000  # more tell nothing new, and every one is kept in the record
+MAX_WARM_UP_CALLS = 20
+STEADY_CALLS = 3
+STEADY_SPREAD = 0.10  # warm enough when the last calls lie this close together
+SLICE_S = 0.1  # disturbance is judged in slices: shorter ones cannot be
+
+Call = Callable[[Nested], Nested]
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Calls that were timed.
+
+    Attributes:
+        times_s: Seconds of each call.
+        span_s: Seconds of all together; None where they ran one after another.
+        disturbed: How many of them other work on the machine disturbed.
+        reasons: What disturbed them.
+    """
+
+    times_s: tuple[float, ...]
+    span_s: float | None
+    disturbed: int
+    reasons: tuple[str, ...]
+
+
+def warm_up(call: Call, batches: Sequence[Nested], seconds: float) -> None:
+    """Call until the last calls took about the same time."""
+    began = time.perf_counter()
+    times: list[float] = []
+    for batch in itertools.islice(itertools.cycle(batches), MAX_WARM_UP_CALLS):
+        start = time.perf_counter()
+        call(batch)
+        now = time.perf_counter()
+        times.append(now - start)
+        last = times[-STEADY_CALLS:]
+        steady = len(last) == STEADY_CALLS and max(last) <= (1 + STEADY_SPREAD) * min(last)
+        if steady or now - began > seconds:
+            break
+
+
+def time_calls(
+    call: Call,
+    batches: Sequence[Nested],
+    seconds: float,
+    *,
+    concurrency: int,
+    fewest: int,
+    meter: Meter,
+) -> Timings:
+    """Time calls on batches in turn.
+
+    Args:
+        call: What to time.
+        batches: What to call it on.
+        seconds: How long, about.
+        concurrency: Calls in flight.
+        fewest: Calls of each flight that are made however long they take.
+        meter: Tells what else happened on the machine.
+    """
+
+    def timed(batch: Nested) -> tuple[float, float]:
+        start = time.perf_counter()
+        call(batch)
+        return start, time.perf_counter()
+
+    calls: list[tuple[float, float]] = []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_no_garbage_collection())
+        slices = _Slices(meter)
+        turns = _until(seconds, concurrency, batches, fewest)
+        flights: Iterable[tuple[float, float]] = map(timed, turns)
+        if concurrency > 1:
+            pool = stack.enter_context(ThreadPoolExecutor(concurrency))
+            flights = fly(pool, timed, turns, concurrency)
+        for timing in flights:
+            calls.append(timing)
+            slices.count(timing[1])
+        slices.close(calls[-1][1])
+    span_s = max(end for _, end in calls) - calls[0][0]
+    return Timings(
+        times_s=tuple(round(end - start, 9) for start, end in calls),  # the clock ticks nanoseconds
+        span_s=span_s if concurrency > 1 else None,
+        disturbed=slices.disturbed,
+        reasons=slices.reasons,
+    )
+
+
+class _Slices:
+    """Cuts the timed calls into slices of time, and counts the calls of those disturbed."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        meter.read()  # what came before is not of interest
+        self._began = time.perf_counter()
+        self._calls = 0
+        self.disturbed = 0
+        self.reasons: tuple[str, ...] = ()
+
+    def count(self, end: float) -> None:
+        """Note a call that ended at a time of the clock."""
+        self._calls += 1
+        if end - self._began >= SLICE_S:
+            self.close(end)
+
+    def close(self, end: float) -> None:
+        """End the current slice."""
+        if self._calls and (found := self._meter.read()).is_disturbed:
+            self.disturbed += self._calls
+            self.reasons = tuple(dict.fromkeys((*self.reasons, *found.reasons)))
+        self._began, self._calls = end, 0
+
+
+def _until(
+    seconds: float, concurrency: int, batches: Sequence[Nested], fewest: int
+) -> Iterator[Nested]:
+    """Batches in turn until the time is over, but no fewer and no more than the limits."""
+    deadline = time.perf_counter() + seconds
+    turns = itertools.islice(itertools.cycle(batches), MAX_CALLS * concurrency)
+    for count, batch in enumerate(turns):
+        if count >= fewest * concurrency and time.perf_counter() >= deadline:
+            break
+        yield batch
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
