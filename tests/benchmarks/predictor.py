@@ -16,7 +16,9 @@ import keras
 import numpy as np
 
 from autotune import Candidate, Goal, Measurement, TunedPredictor, TuningRecord, engines, tune
+from autotune.outcomes import Block
 from autotune.recommend import recommend
+from autotune.standing import Standing
 
 ROUNDS = 60
 layers = keras.layers
@@ -84,10 +86,9 @@ def told(values: Any) -> str:
 
 def following(model: keras.Model, candidate: Candidate) -> TunedPredictor:
     """A predictor for a given candidate."""
-    outcomes = (Measurement(candidate, (1e-3,) * 3),)
-    record = TuningRecord(
-        goal=Goal(), outcomes=outcomes, recommendation=recommend(outcomes, Goal())
-    )
+    measurement = Measurement(candidate, (1e-3,) * 3)
+    standing = Standing(Goal(), None, [Block(measurement, 1)])
+    record = TuningRecord(goal=Goal(), outcomes=(measurement,), recommendation=recommend(standing))
     return TunedPredictor(record, lambda: model, model.save)
 
 

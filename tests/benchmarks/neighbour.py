@@ -1,0 +1,208 @@
+"""The right answer on a noisy machine: tuning while a neighbour keeps one core busy in spells.
+
+    python -m tests.benchmarks.neighbour [--runs 10] [--peer-runs 3] [--budget 60]
+
+Each model is tuned again and again while a process of its own is busy for 1 to 5 seconds, then
+idle for 1 to 5 seconds. Other policies choose in the same storm. Then, in quiet, all that anybody
+chose and the sizes around are timed side by side: that is the truth, and regret is the share of
+the best speed that a choice gives away. Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from autotune import Candidate, Measurement, OutOfMemory, tune
+from autotune.bench import set_up
+from autotune.comparing import Fit
+from autotune.demo import FOLDER
+from autotune.judging import speed_of
+from autotune.measure import InProcessProbe
+from autotune.workload import Workload
+from tests.benchmarks.policies import PEERS
+
+ENGINES, FLIGHTS = ("keras", "compiled"), (1, 2)
+CLEARLY_BEHIND = 0.15  # as a log ratio, after the first rounds of the truth
+FIRST_ROUNDS, ROUNDS = 3, 12
+BLOCK_S = 0.25
+
+STORM = """
+import random, sys, time
+spells = random.Random(int(sys.argv[1]))
+while True:
+    until = time.perf_counter() + spells.uniform(1, 5)
+    while time.perf_counter() < until:
+        pass
+    time.sleep(spells.uniform(1, 5))
+"""
+
+
+@contextlib.contextmanager
+def storm(seed: int) -> Iterator[None]:
+    """Have a neighbour who comes and goes."""
+    neighbour = subprocess.Popen([sys.executable, "-c", STORM, str(seed)])
+    try:
+        yield
+    finally:
+        neighbour.kill()
+        neighbour.wait()
+
+
+@dataclass
+class Subject:
+    """A model to be tuned, rows for it, and the largest size that the policies may try."""
+
+    name: str
+    path: Path
+    rows: Any
+    largest: int
+    probe: InProcessProbe
+    seed: int = 0
+
+    def time_calls(
+        self, batch_size: int, calls: int, *, warm_up: int = 2
+    ) -> Measurement | OutOfMemory:
+        """Time so many calls of `predict_on_batch`, for the policies of others."""
+        engine, take = self.probe._reference, Workload(self.rows).take
+        batch = take(batch_size)
+        for _ in range(warm_up):
+            engine(batch)
+        times = []
+        for _ in range(calls):
+            start = time.perf_counter()
+            engine(batch)
+            times.append(time.perf_counter() - start)
+        return Measurement(Candidate(batch_size), tuple(times))
+
+
+def digits(folder: Path) -> Subject:
+    """The demo's model."""
+    with np.load(FOLDER / "digits.npz") as file:
+        rows = file["image"].astype(np.float32)
+    return subject("digits", FOLDER / "digits.keras", rows, 4096)
+
+
+def mobilenet(folder: Path) -> Subject:
+    """MobileNetV2 of 96x96 pixels at half width, with weights drawn at random."""
+    keras.utils.set_random_seed(0)
+    model = keras.applications.MobileNetV2((96, 96, 3), alpha=0.5, weights=None, classes=10)
+    model.save(folder / "mobilenet.keras")
+    rows = np.random.default_rng(0).random((256, 96, 96, 3), np.float32)
+    return subject("MobileNetV2", folder / "mobilenet.keras", rows, 256)
+
+
+def subject(name: str, path: Path, rows: Any, largest: int) -> Subject:
+    """Load a model in this process, for the truth and for the policies of others."""
+    model = keras.models.load_model(path)
+    probe, _ = set_up(model, Workload(rows), ENGINES, name, 0)
+    return Subject(name, path, rows, largest, probe)
+
+
+def choices(one: Subject, runs: int, peer_runs: int, budget_s: float) -> dict[str, list[Candidate]]:
+    """What everybody chooses in the storm."""
+    found: dict[str, list[Candidate]] = {}
+    for number in range(runs):
+        with storm(number):
+            chosen = tune(one.path, one.rows, budget_s=budget_s, seed=number).recommendation
+        note(f"{one.name}: {chosen.candidate}, confidence {chosen.confidence}")
+        found.setdefault("autotune", []).append(chosen.candidate)
+    for number in range(peer_runs):
+        one.seed = number
+        for name, policy in PEERS.items():
+            with storm(100 + number):
+                size = policy(one, one.largest)
+            note(f"{one.name}: {name}: {size} rows")
+            found.setdefault(name, []).append(Candidate(size))
+    return found
+
+
+def note(text: str) -> None:
+    """Tell on standard error how far it is."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def truth(one: Subject, chosen: Sequence[Candidate]) -> dict[Candidate, float]:
+    """Logarithm of the rows per second of everything that may be best, timed in quiet."""
+    sizes = [2**n * k // 4 for n in range(2, one.largest.bit_length()) for k in (4, 5, 6, 7)]
+    field = {
+        Candidate(size, engine, concurrency=flights)
+        for engine in ENGINES
+        for flights in FLIGHTS
+        for size in (1, 2, *sizes)
+        if size <= one.largest
+    } | set(chosen)
+    rounds = [time_round(one.probe, field, number) for number in range(FIRST_ROUNDS)]
+    levels = Fit(rounds).levels
+    best = max(levels.values())
+    close = {c for c in field if levels[c] > best - CLEARLY_BEHIND} | set(chosen)
+    rounds += [time_round(one.probe, close, number) for number in range(ROUNDS)]
+    fit = Fit(rounds)
+    note(f"{one.name}: noise of the truth {fit.noise:.1%} a block")
+    return fit.levels
+
+
+def time_round(
+    probe: InProcessProbe, field: set[Candidate], number: int
+) -> dict[Candidate, tuple[float, bool]]:
+    """Time each candidate once, in random order."""
+    order = sorted(field, key=str)
+    random.Random(number).shuffle(order)  # noqa: S311
+    found = {}
+    for candidate in order:
+        outcome = probe(candidate, BLOCK_S)
+        if isinstance(outcome, Measurement):
+            disturbed = 2 * outcome.disturbed >= len(outcome.times_s)
+            found[candidate] = math.log(speed_of(outcome)), disturbed
+    return found
+
+
+def print_table(one: Subject, found: dict[str, list[Candidate]]) -> None:
+    """Print the regret of each policy: against the best of all, and of what it could choose."""
+    levels = truth(one, [candidate for group in found.values() for candidate in group])
+    best = max(levels, key=levels.__getitem__)
+    plain = {c: v for c, v in levels.items() if (c.engine, c.concurrency) == ("keras", 1)}
+    best_plain = max(plain, key=plain.__getitem__)
+    print(
+        f"\n{one.name}: best {best}, {math.exp(levels[best]):,.0f} rows/s; with keras alone ",
+        end="",
+    )
+    print(f"{best_plain.batch_size} rows, {math.exp(plain[best_plain]):,.0f} rows/s")
+    print(f"{'policy':32}{'runs':>6}{'median':>8}{'max':>8}{'over 5 %':>10}  chosen")
+    for name, group in found.items():
+        top = levels[best] if name == "autotune" else plain[best_plain]
+        regrets = [1 - math.exp(levels[candidate] - top) for candidate in group]
+        over = sum(regret > 0.05 for regret in regrets)
+        sizes = ", ".join(dict.fromkeys(str(candidate) for candidate in group))
+        line = f"{name:32}{len(group):6}{np.median(regrets):8.3f}{max(regrets):8.3f}{over:10}"
+        print(f"{line}  {sizes}", flush=True)
+
+
+def main() -> None:
+    """Tune both models in a storm, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runs", type=int, default=10, help="of autotune, for each model")
+    parser.add_argument("--peer-runs", type=int, default=3, help="of each other policy")
+    parser.add_argument("--budget", type=float, default=60.0, help="seconds for a tuning")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for make in (digits, mobilenet):
+            one = make(Path(folder))
+            print_table(one, choices(one, chosen.runs, chosen.peer_runs, chosen.budget))
+
+
+if __name__ == "__main__":
+    main()
