@@ -26,6 +26,7 @@ TUNING = 1.5  # Huber's constant: from so many standard deviations on, weights f
 LEAST_FREE = 4  # degrees of freedom before the noise is measured
 SWEEPS, LAST_SWEEPS = 5, 3
 DISTURBED = 0.1  # weight of a disturbed block: in its round it still tells a little
+RIDGE = 1e-9  # keeps the equations solvable, whatever the weights
 CALM = 0.03  # weight of the guess that a round is like the others
 
 Name = TypeVar("Name", bound=Hashable)
@@ -133,7 +134,7 @@ class Fit(Generic[Name]):
         """Weighted least squares, the tides eliminated."""
         total = weights.sum(axis=1) + calm
         share = weights / total[:, None]
-        self._matrix = np.diag(weights.sum(axis=0)) - weights.T @ share
+        self._matrix = np.diag(weights.sum(axis=0) + RIDGE) - weights.T @ share
         right = (weights * self._values).sum(axis=0) - share.T @ (weights * self._values).sum(
             axis=1
         )

@@ -235,8 +235,9 @@ class Driver:
             seed=self._seed,
         )
         try:
-            settled = self._next_plan(math.inf) is None  # however much time there had been
-            recommendation = recommend(standing, self._refused, settled=settled)
+            plan = self._next_plan(math.inf)  # what it would do if it had all the time
+            pending = plan.candidates if plan else ()
+            recommendation = recommend(standing, self._refused, pending)
         except NoFeasibleBatchSize as error:
             error.record = record
             raise

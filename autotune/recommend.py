@@ -6,27 +6,30 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from autotune.comparing import t_quantile
-from autotune.confirming import Confirmation
+from autotune.comparing import LEAST_NOISE, t_quantile
+from autotune.confirming import ROUNDS, Confirmation
 from autotune.errors import NoFeasibleBatchSize
 from autotune.goal import Goal
 from autotune.judging import excesses, lane_of, latency_quantile_s, speed_of
 from autotune.outcomes import Block, Candidate, Failure, Measurement, Outcome, OutOfMemory
 from autotune.racing import unresolved
 from autotune.records import LimitedBy, Recommendation, Round
-from autotune.standing import Standing
+from autotune.standing import OFTEN, Standing
 from autotune.units import format_bytes, format_rate, format_seconds
 
 
 def recommend(
-    standing: Standing, refused: Mapping[Candidate, int] | None = None, *, settled: bool = True
+    standing: Standing,
+    refused: Mapping[Candidate, int] | None = None,
+    pending: Sequence[Candidate] = (),
 ) -> Recommendation:
     """Choose: the smallest batch size that is not worse than the best by more than the tolerance.
 
     Args:
         standing: What is known.
         refused: Candidates that were not tried, with the forecast of their memory in bytes.
-        settled: Whether the search ended because nothing was left to try.
+        pending: What the search would have timed next, had there been time; then the answer is
+            not settled.
 
     Raises:
         NoFeasibleBatchSize: Nothing that was tried is within the limits.
@@ -41,8 +44,7 @@ def recommend(
     every, fresh = standing.measured[chosen], confirmation.measurement(chosen)
     speed = confirmation.speed(chosen) or confirmation.speed_in_search()
     limited_by = _limited_by(chosen, outcomes, goal, standing.memory_limit_bytes, refused)
-    sure = settled and confirmation.is_clean and standing.verdict(chosen) == "pass"
-    more_s = None if sure else _more_s(standing, chosen)
+    sure = not pending and confirmation.is_clean and standing.verdict(chosen) == "pass"
     return Recommendation(
         batch_size=chosen.batch_size,
         engine=chosen.engine,
@@ -57,7 +59,7 @@ def recommend(
         limited_by=limited_by,
         tied=tuple(_tied(standing, chosen, best)),
         confidence="high" if sure else "low",
-        more_s=more_s,
+        more_s=None if sure else _more_s(standing, chosen, pending),
         reason=_reason(standing, chosen, best, fresh or every, limited_by),
     )
 
@@ -71,20 +73,20 @@ def _tied(standing: Standing, chosen: Candidate, best: Candidate) -> list[Candid
     ]
 
 
-def _more_s(standing: Standing, chosen: Candidate) -> float | None:
+def _more_s(standing: Standing, chosen: Candidate, pending: Sequence[Candidate]) -> float:
     """About how many more seconds would settle it, if the noise stays as it is."""
-    wanted = standing.tolerance / 2
-    if wanted <= 0:
-        return None
-    needed = 2 * (t_quantile(20) * standing.fit.noise / wanted) ** 2
+    exact = max(standing.tolerance / 2, LEAST_NOISE)
+    enough = 2 * (t_quantile(20) * standing.fit.noise / exact) ** 2
+    blocks = {c: max(2.0, enough - standing.times_tried(c)) for c in unresolved(standing)}
+    for candidate in pending:
+        blocks.setdefault(candidate, OFTEN)
     each_s = standing.known[chosen].elapsed_s
-    return (
-        sum(
-            max(2.0, needed - standing.times_tried(c)) * (standing.known[c].elapsed_s + each_s)
-            for c in unresolved(standing)
-        )
-        or None
-    )
+    seconds = ROUNDS * each_s  # to measure it afresh
+    for candidate, count in blocks.items():
+        known = standing.known.get(candidate)
+        larger = max(1.0, candidate.batch_size / chosen.batch_size)
+        seconds += count * (each_s + (known.elapsed_s if known else larger * each_s))
+    return seconds
 
 
 def rounds_of(blocks: Sequence[Block]) -> tuple[Round, ...]:

@@ -44,7 +44,7 @@ class Recommendation(Struct, frozen=True, kw_only=True):
         tied: Candidates that it is not told apart from, by more than the goal's tolerance.
         confidence: "high" where the choice was settled at 95 % confidence, and measured afresh;
             "low" where the budget ended first.
-        more_s: About how many more seconds would settle it; None where it is, or nobody knows.
+        more_s: About how many more seconds would settle it; None where it is settled.
         reason: The choice in words.
     """
 

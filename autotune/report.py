@@ -99,9 +99,10 @@ def _curve(record: TuningRecord) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    lanes = list(dict.fromkeys(_lane(o.candidate) for o in record.outcomes))
+    searched = _searched(record)
+    lanes = list(dict.fromkeys(_lane(o.candidate) for o in searched))
     cells: dict[tuple[int, str], list[Outcome]] = {}
-    for outcome in record.outcomes:
+    for outcome in searched:
         key = (outcome.candidate.batch_size, _lane(outcome.candidate))
         cells.setdefault(key, []).append(outcome)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -117,6 +118,14 @@ def _curve(record: TuningRecord) -> Table:
             row.append(Text(f"> {text}" if is_chosen else text, style="bold" * is_chosen))
         table.add_row(*row)
     return table
+
+
+def _searched(record: TuningRecord) -> list[Outcome]:
+    """The outcomes without those of baselines, which were never candidates for the answer."""
+    purposes = [a_round.purpose for a_round in record.rounds for _ in range(a_round.outcomes)]
+    pairs = zip(record.outcomes, purposes, strict=True) if purposes else ()
+    tried = {outcome.candidate for outcome, purpose in pairs if purpose == "search"}
+    return [o for o in record.outcomes if o.candidate in tried or not purposes]
 
 
 def _lane(candidate: Candidate) -> str:

@@ -98,7 +98,10 @@ def test_only_a_settled_and_confirmed_choice_is_sure() -> None:
     pair = [timed(32, 0.4), timed(64, 0.64)]
     fresh = [[timed(64, 0.64)]] * 6
     assert recommend(standing_of([pair] * 5, confirming=fresh)).confidence == "high"
-    assert recommend(standing_of([pair] * 5, confirming=fresh), settled=False).confidence == "low"
+    assert (
+        recommend(standing_of([pair] * 5, confirming=fresh), pending=[Candidate(256)]).confidence
+        == "low"
+    )
     assert recommend(standing_of([pair] * 5, confirming=fresh[:5])).confidence == "low"
 
 
@@ -114,7 +117,7 @@ def test_an_undecided_tail_is_not_sure() -> None:
 def test_how_much_more_time_would_settle_it_is_told() -> None:
     """Where candidates are still open, more_s is positive, and None once it is settled."""
     even = [timed(64, 0.640), timed(128, 1.270)]
-    assert (recommend(standing_of([even]), settled=False).more_s or 0) > 0
+    assert (recommend(standing_of([even]), pending=[Candidate(256)]).more_s or 0) > 0
     assert recommend(standing_of([even] * 5, confirming=[[even[0]]] * 12)).more_s is None
 
 

@@ -73,7 +73,7 @@ def tuned(engine: str = "keras", **fields: Any) -> TuningRecord:
         goal=goal,
         outcomes=outcomes,
         rounds=rounds_of(blocks),
-        recommendation=recommend(Standing(goal, None, blocks), settled=False),
+        recommendation=recommend(Standing(goal, None, blocks), pending=[Candidate(32)]),
         memory_limit_bytes=2**30,
         spent_s=12.5,
         model=model_info(),

@@ -1,6 +1,6 @@
 """The right answer on a noisy machine: tuning while a neighbour keeps one core busy in spells.
 
-    python -m tests.benchmarks.neighbour [--runs 10] [--peer-runs 3] [--budget 60]
+    python -m tests.benchmarks.neighbour [--runs 10] [--peer-runs 3] [--budget 60] [--model digits]
 
 Each model is tuned again and again while a process of its own is busy for 1 to 5 seconds, then
 idle for 1 to 5 seconds. Other policies choose in the same storm. Then, in quiet, all that anybody
@@ -93,7 +93,7 @@ def digits(folder: Path) -> Subject:
     """The demo's model."""
     with np.load(FOLDER / "digits.npz") as file:
         rows = file["image"].astype(np.float32)
-    return subject("digits", FOLDER / "digits.keras", rows, 4096)
+    return subject("digits", FOLDER / "digits.keras", rows, 32_768)
 
 
 def mobilenet(folder: Path) -> Subject:
@@ -191,16 +191,20 @@ def print_table(one: Subject, found: dict[str, list[Candidate]]) -> None:
         print(f"{line}  {sizes}", flush=True)
 
 
+MODELS = {"digits": digits, "mobilenet": mobilenet}
+
+
 def main() -> None:
     """Tune both models in a storm, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=10, help="of autotune, for each model")
     parser.add_argument("--peer-runs", type=int, default=3, help="of each other policy")
     parser.add_argument("--budget", type=float, default=60.0, help="seconds for a tuning")
+    parser.add_argument("--model", choices=MODELS, help="by default each in turn")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for make in (digits, mobilenet):
-            one = make(Path(folder))
+        for name in [chosen.model] if chosen.model else MODELS:
+            one = MODELS[name](Path(folder))
             print_table(one, choices(one, chosen.runs, chosen.peer_runs, chosen.budget))
 
 

@@ -1,0 +1,43 @@
+"""What is known of one candidate, from all its probes."""
+
+from __future__ import annotations
+
+import math
+
+from autotune.judging import first_call_extra_s
+from autotune.outcomes import Block, Measurement
+
+
+class Known:
+    """What is known of one candidate.
+
+    Attributes:
+        parts: Its measurements.
+        failed: Whether it ever ran out of memory or failed.
+        peak_bytes: Highest peak; None where it could not be read.
+        latency_s: Least median seconds of a call in a block; infinite before the first.
+        first_call_extra_s: What its very first call took more than the slowest one after it.
+        elapsed_s: Seconds of its last probe.
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[Measurement] = []
+        self.failed = False
+        self.peak_bytes: int | None = None
+        self.latency_s = math.inf
+        self.first_call_extra_s = 0.0
+        self.elapsed_s = 0.0
+
+    def add(self, block: Block) -> None:
+        """Take in one more probe."""
+        outcome = block.outcome
+        self.elapsed_s = outcome.elapsed_s
+        if not isinstance(outcome, Measurement):
+            self.failed = True
+            return
+        if not self.parts:
+            self.first_call_extra_s = first_call_extra_s(outcome)
+        self.parts.append(outcome)
+        self.latency_s = min(self.latency_s, outcome.latency_s)
+        if outcome.peak_bytes is not None:
+            self.peak_bytes = max(self.peak_bytes or 0, outcome.peak_bytes)
