@@ -93,17 +93,22 @@ def _may_be_a_hiccup(standing: Standing, candidate: Candidate) -> bool:
 
 
 def _is_left_behind(standing: Standing, lane: Lane, rungs: Sequence[int]) -> bool:
-    """Whether a lane is so far behind the best that what it may still gain is not enough."""
-    line = [standing.levels[at(lane, size)] for size in rungs if standing.allows(at(lane, size))]
-    if len(line) < 3:
+    """Whether a lane is surely so far behind the best that what it may still gain is not enough.
+
+    Surely, because a neighbour slows several batches in flight more than one.
+    """
+    line = [at(lane, size) for size in rungs if standing.allows(at(lane, size))]
+    others = [c for c in standing.allowed if lane_of(c) != lane]
+    if len(line) < 3 or not others:
         return False
-    gain = line[-1] - line[-2]
+    level = standing.levels
+    gain = level[line[-1]] - level[line[-2]]
     if gain > 0.3:  # not yet bending: nothing is known of where it ends
         return False
-    others = [c for c in standing.allowed if lane_of(c) != lane]
-    best = max((standing.levels[c] for c in others), default=-float("inf"))
+    own = max(line, key=lambda c: level[c])
+    best = max(others, key=lambda c: level[c])
     # On b / (b + h), all that is still to come is less than twice the last doubling's gain.
-    return max(line) + 2 * max(0.0, gain) < best - BEHIND
+    return standing.gap(best, own).low > 2 * max(0.0, gain) + BEHIND
 
 
 def _plateau(

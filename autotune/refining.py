@@ -31,7 +31,7 @@ def refine(standing: Standing, bounds: Bounds) -> Candidate | None:
         return None
     lanes = dict.fromkeys([lane_of(chosen), lane_of(best)])
     near = sorted(standing.allowed, key=lambda c: -levels[c])
-    lanes |= dict.fromkeys(lane_of(c) for c in near if levels[c] > levels[best] - NEAR)
+    lanes |= dict.fromkeys(lane_of(c) for c in near if standing.gap(best, c).low < NEAR)
     for lane in list(lanes)[:3]:
         for size in _worth_trying(standing, bounds, lane):
             if bounds.allow(lane, size):
