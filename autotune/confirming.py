@@ -18,8 +18,9 @@ from autotune.standing import Standing
 
 ROUNDS = 12
 CHUNKS = 4  # of the search, between which the machine may have drifted
-# Standard deviation, as a log ratio, of what a quiet machine does over minutes: windows of six
-# blocks over 200 s of one net on two shared processors (robustly, by their quartiles).
+# Standard deviation, as a log ratio, of what a machine does over minutes. Windows of six blocks
+# over 200 s of one net on two shared processors scattered by 0.025 (by their quartiles), rounds
+# that a neighbour slowed down included; those are left out here, so it is a little less.
 UNSEEN_DRIFT = 0.02
 
 

@@ -22,8 +22,8 @@ if sys.platform != "win32":
 
 # Shares are of one processor's time. Measured on 2 processors, this process busy on both, as
 # others_s / wall_s in stretches of 50, 100 and 250 ms. At rest (300, 300 and 80 stretches; no
-# other process took 2 %) 99 % lay below 0.18, 0.07 and 0.05; beside a busy process (200 of each)
-# 99 % above 0.29, 0.31 and 0.46.
+# other process took 2 %) 99 % lay below 0.18, 0.07 and 0.05; beside a busy process
+# (180 to 200 of each) 99 % above 0.29, 0.31 and 0.46.
 TAKEN_SHARE = 0.2
 # On a machine with many processors somebody always does something, and there is room for it.
 MACHINE_SHARE = 0.05  # of all processors' time

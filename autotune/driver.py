@@ -17,7 +17,7 @@ from autotune.bounds import LARGEST, Bounds, at
 from autotune.confirming import ROUNDS
 from autotune.errors import InvalidInput, NoFeasibleBatchSize
 from autotune.goal import Goal
-from autotune.judging import excesses, lane_of, value_of
+from autotune.judging import excesses, is_allowed, lane_of, value_of
 from autotune.ladder import anchor
 from autotune.ledger import Ledger
 from autotune.outcomes import Block, Candidate, Measurement, Outcome, Purpose
@@ -202,7 +202,7 @@ class Driver:
         if isinstance(outcome, Measurement):
             value = value_of(outcome, self._goal)
         over = excesses(outcome, self._goal, self._limit)
-        if isinstance(outcome, Measurement) and max(over.values()) <= 0:
+        if isinstance(outcome, Measurement) and is_allowed(outcome, self._goal, self._limit):
             best = self._best
             self._best = outcome if best is None or outcome.rows_per_s > best.rows_per_s else best
         self._ledger.finish(block, value, over)

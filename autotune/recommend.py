@@ -54,7 +54,7 @@ def recommend(
         rows_per_s_low=speed.low,
         rows_per_s_high=speed.high,
         latency_s=(fresh or every).latency_s,
-        latency_quantile_s=latency_quantile_s(every, goal.quantile),
+        latency_quantile_s=latency_quantile_s(standing.undisturbed(chosen), goal.quantile),
         peak_bytes=every.peak_bytes,
         limited_by=limited_by,
         tied=tuple(_tied(standing, chosen, best)),

@@ -38,7 +38,8 @@ class Recommendation(Struct, frozen=True, kw_only=True):
             timed often enough.
         rows_per_s_high: Upper end.
         latency_s: Median seconds of a batch, measured afresh.
-        latency_quantile_s: Seconds of a batch at the goal's quantile, over all its calls.
+        latency_quantile_s: Seconds of a batch at the goal's quantile, over all its calls that
+            nothing disturbed.
         peak_bytes: Highest memory seen; None where it could not be read.
         limited_by: What kept the batch size from being larger.
         tied: Candidates that it is not told apart from, by more than the goal's tolerance.

@@ -19,6 +19,7 @@ from autotune.judging import (
     lane_of,
     makespan_s,
     merged,
+    pooled,
     quantile_verdict,
     speed_of,
     value_of,
@@ -92,7 +93,14 @@ class Standing:
     @cached_property
     def measured(self) -> dict[Candidate, Measurement]:
         """The measurements of each candidate that never failed, put together."""
-        return {c: merged(k.parts) for c, k in self.known.items() if k.parts and not k.failed}
+        return pooled([block.outcome for block in self.blocks])
+
+    def undisturbed(self, candidate: Candidate) -> Measurement:
+        """A candidate's measurements on which its limits are judged: the calm ones, if any."""
+        own = [(b.round, b.outcome) for b in self.blocks if b.outcome.candidate == candidate]
+        parts = [(n, part) for n, part in own if isinstance(part, Measurement)]
+        calm = [part for number, part in parts if self.is_calm(number, candidate)]
+        return merged(calm or [part for _, part in parts])
 
     @cached_property
     def rounds(self) -> dict[int, dict[Candidate, tuple[float, bool]]]:

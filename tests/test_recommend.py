@@ -140,3 +140,11 @@ def test_rounds_are_told_with_what_disturbed_them() -> None:
         Round("search", 1, 0),
         Round("confirm", 1, 0),
     )
+
+
+def test_the_published_tail_is_the_one_that_is_judged() -> None:
+    """A disturbed block counts neither against the latency budget nor in the published tail."""
+    slow = timed(64, 0.9, calls=20, disturbed=True)
+    rounds = [[timed(64, 0.09, calls=20)]] * 5 + [[slow]]
+    found = recommend(standing_of(rounds, Goal(latency_budget_s=0.1)))
+    assert found.latency_quantile_s == pytest.approx(0.09)

@@ -23,8 +23,9 @@ from autotune import (
     search,
 )
 from autotune.judging import is_allowed, pooled
+from autotune.outcomes import FailureKind
 from autotune.studies import study_in_memory
-from tests.devices import make
+from tests.families import make
 from tests.simulated import SimulatedDevice
 
 MIB = 2**20
@@ -54,7 +55,7 @@ class Trouble:
     fits: int = LATER
     fails_from: int = LATER
     fails_every: int = LATER
-    kind: str = "timeout"
+    kind: FailureKind = "timeout"
     disturbed: bool = False
     spell: int = LATER
     outcomes: list[Outcome] = field(default_factory=list)
@@ -69,7 +70,7 @@ class Trouble:
         if candidate.batch_size > self.fits:
             return OutOfMemory(candidate, elapsed_s=0.5)
         if number >= self.fails_from or number % self.fails_every == 0:
-            return Failure(candidate, kind=self.kind, elapsed_s=0.5)  # type: ignore[arg-type]
+            return Failure(candidate, kind=self.kind, elapsed_s=0.5)
         outcome = self.device(candidate, seconds)
         assert isinstance(outcome, Measurement)
         slower = 2 if number % self.spell == 0 else 1
@@ -301,4 +302,5 @@ def test_a_stopped_search_goes_on_where_it_was(
         once = [c for c, n in Counter(o.candidate for o in whole.outcomes).items() if n == 1]
         # A round that was broken off is not taken up again: who was in it may come twice.
         assert all(device.tried.count(candidate) <= 2 for candidate in once)
-        assert record.recommendation.candidate == whole.recommendation.candidate  # type: ignore[union-attr]
+        assert whole.recommendation is not None
+        assert record.recommendation.candidate == whole.recommendation.candidate

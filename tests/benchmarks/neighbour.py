@@ -26,7 +26,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from autotune import Candidate, Measurement, OutOfMemory, tune
+from autotune import Candidate, Measurement, OutOfMemory, engines, tune
 from autotune.bench import set_up
 from autotune.comparing import Fit
 from autotune.demo import FOLDER
@@ -71,14 +71,14 @@ class Subject:
     rows: Any
     largest: int
     probe: InProcessProbe
+    engine: engines.Engine
     seed: int = 0
 
     def time_calls(
         self, batch_size: int, calls: int, *, warm_up: int = 2
     ) -> Measurement | OutOfMemory:
         """Time so many calls of `predict_on_batch`, for the policies of others."""
-        engine, take = self.probe._reference, Workload(self.rows).take
-        batch = take(batch_size)
+        batch, engine = Workload(self.rows).take(batch_size), self.engine
         for _ in range(warm_up):
             engine(batch)
         times = []
@@ -109,7 +109,8 @@ def subject(name: str, path: Path, rows: Any, largest: int) -> Subject:
     """Load a model in this process, for the truth and for the policies of others."""
     model = keras.models.load_model(path)
     probe, _ = set_up(model, Workload(rows), ENGINES, name, 0)
-    return Subject(name, path, rows, largest, probe)
+    reference = engines.build(engines.REFERENCE, model, rows[:1])
+    return Subject(name, path, rows, largest, probe, reference)
 
 
 def choices(one: Subject, runs: int, peer_runs: int, budget_s: float) -> dict[str, list[Candidate]]:

@@ -30,7 +30,8 @@ from autotune import (
     search,
 )
 from tests.benchmarks.policies import PEERS
-from tests.devices import FAMILIES, Device, make
+from tests.devices import Device
+from tests.families import FAMILIES, make
 
 Kept = TypeVar("Kept", bound=Outcome)
 BUDGET_S = 60.0
