@@ -59,8 +59,53 @@ class TensorFlowAllocator:
             return None
 
 
+class TorchAllocator:
+    """PyTorch's allocator for the current GPU."""
+
+    def reset(self) -> None:
+        """Begin to watch for a new peak."""
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+
+    def peak_bytes(self) -> int | None:
+        """Highest number of bytes held at once since `reset`."""
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+
+
+class JaxAllocator:
+    """JAX's allocator for the first GPU, whose peak cannot be reset.
+
+    So a peak is told only where it is a new one: a smaller batch after a larger one has none.
+    """
+
+    def __init__(self) -> None:
+        self._before = 0
+
+    def reset(self) -> None:
+        """Begin to watch for a peak above those before."""
+        self._before = self._highest()
+
+    def peak_bytes(self) -> int | None:
+        """Highest number of bytes held at once since `reset`; None where it was once higher."""
+        highest = self._highest()
+        return highest if highest > self._before else None
+
+    def _highest(self) -> int:
+        import jax
+
+        statistics = jax.local_devices()[0].memory_stats() or {}
+        return int(statistics.get("peak_bytes_in_use", 0))
+
+
 def allocator_of(backend: str, device_kind: str) -> Allocator:
     """Return the allocator of a Keras backend, for "cpu" or "gpu"."""
     if backend == "tensorflow":
         return TensorFlowAllocator("GPU:0" if device_kind == "gpu" else "CPU:0")
+    if backend == "torch" and device_kind == "gpu":
+        return TorchAllocator()
+    if backend == "jax" and device_kind == "gpu":
+        return JaxAllocator()
     return NoAllocator()

@@ -13,7 +13,7 @@ from autotune.records import Baseline
 from autotune.standing import Standing
 
 DEFAULT_BATCH = 32  # of `model.predict`
-LONGEST_CALL_S = 0.5  # a baseline is cut to fewer rows that take no longer
+LONGEST_CALL_S = 0.25  # a baseline is cut to fewer rows that take no longer
 
 
 class Baselines:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from autotune import device, engines
+from autotune import engines, host
 from autotune.allocator import allocator_of
 from autotune.batchable import check_rows_independent, refuse_unbatchable
 from autotune.describe import describe_machine, describe_model
+from autotune.device import device_of
+from autotune.guard import Guard
 from autotune.inputs import fit_sample
 from autotune.measure import InProcessProbe
 from autotune.records import Loaded
@@ -43,21 +45,23 @@ def set_up(
     refuse_unbatchable(model)
     workload = fit_sample(model, sample, seed)
     warnings = check_rows_independent(model, workload)
-    machine = describe_machine(keras.config.backend())
-    allocator = allocator_of(keras.config.backend(), machine.device_kind)
-    gpus = device.gpus() if machine.device_kind == "gpu" else []
-    gpu_uuid = gpus[0].uuid if len(gpus) == 1 else None  # with several, nobody knows which
-    probe = InProcessProbe(
-        model, workload, allocator, (*(names or engines.NAMES), engines.BASELINE), gpu_uuid
-    )
+    backend = keras.config.backend()
+    device = device_of(backend)
+    allocator = allocator_of(backend, device.kind)
+    guard = Guard(device, allocator.peak_bytes())
+    names = (*(names or engines.NAMES), engines.BASELINE)
+    probe = InProcessProbe(model, workload, allocator, names, guard)
+    if guard.blind:
+        warnings.append(f"Memory of {device.name} is not watched: {guard.blind}.")
     loaded = Loaded(
         model=describe_model(model, source, workload.specs),
-        machine=machine,
+        machine=describe_machine(device),
         engines=probe.engines,
         unavailable=probe.unavailable,
         sample_rows=workload.rows,
         counts_device_peaks=allocator.peak_bytes() is not None,
-        resident_bytes=device.resident_bytes(),
+        resident_bytes=host.resident_bytes(),
+        memory_limit_bytes=guard.limit_bytes,
         warnings=tuple(warnings),
     )
     return probe, loaded

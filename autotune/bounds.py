@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from autotune.forecast import upper_bound_bytes
 from autotune.goal import Goal
 from autotune.judging import Lane, lane_of
-from autotune.outcomes import Candidate
+from autotune.outcomes import Candidate, Measurement
+from autotune.records import Forecast
 from autotune.standing import Standing
 
 LARGEST = 2**20
-CALLS_AHEAD = 6  # a first probe makes at least about this many calls, with warm-up
+CALLS_AHEAD = 4  # a first probe of a slow call makes about this many, with warm-up
 STEP = 8  # between powers of two only multiples of 8: tiles and vector registers
 
 
@@ -53,7 +55,8 @@ class Bounds:
         goal = self.standing.goal
         if not goal.min_batch_size <= size <= top_of(goal):
             return False
-        if at(lane, size) in self.standing.known or not self._fits_in_memory(lane, size):
+        known = self.standing.known.get(at(lane, size))
+        if (known and known.is_tried) or not self._fits_in_memory(lane, size):
             return False
         return self.expected_s(lane, size) <= self.remaining_s
 
@@ -100,3 +103,30 @@ class Bounds:
             slope = max(0.0, latency_s - before_s) / (known - before)
             latency_s += slope * (size - known)
         return CALLS_AHEAD * latency_s
+
+
+def forecasts_of(standing: Standing, refused: Mapping[Candidate, int]) -> tuple[Forecast, ...]:
+    """Return what was expected of each candidate from the peaks before it, and what came of it."""
+    peaks: dict[Lane, dict[int, int]] = {}
+    found: dict[Candidate, Forecast] = {}
+    for block in standing.blocks:
+        outcome = block.outcome
+        if not isinstance(outcome, Measurement) or outcome.peak_bytes is None:
+            continue
+        candidate, line = outcome.candidate, peaks.setdefault(lane_of(outcome.candidate), {})
+        bound = upper_bound_bytes(line, candidate.batch_size)
+        if bound is not None and candidate.batch_size not in line:
+            found[candidate] = Forecast(
+                candidate=candidate,
+                upper_bound_bytes=bound,
+                peak_bytes=outcome.peak_bytes,
+                limit_bytes=outcome.memory_limit_bytes or standing.memory_limit_bytes,
+            )
+        line[candidate.batch_size] = max(outcome.peak_bytes, line.get(candidate.batch_size, 0))
+    for candidate, bound in refused.items():
+        limit = standing.memory_limit_bytes
+        refusal = Forecast(
+            candidate=candidate, upper_bound_bytes=bound, peak_bytes=None, limit_bytes=limit
+        )
+        found.setdefault(candidate, refusal)
+    return tuple(found.values())

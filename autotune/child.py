@@ -1,8 +1,9 @@
-"""One child process and the channel to it: start, ask, time out, and learn how it ended."""
+"""Children that probe: have them started by a keeper, ask, time out, and learn how they ended."""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import re
 import select
@@ -12,13 +13,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 import autotune
+from autotune.keeper import MESSAGE_BYTES, Begin, Command, Ended, Kill, Start, Started
 from autotune.worker import Reply, Request
 
+PATIENCE_S = 5.0  # for a child to end that has closed its channel: a core dump takes time
+KILL_S = 10.0  # nothing lives that long after SIGKILL, but one that waits for a broken disk
 MAX_REPLY_BYTES = 8 << 20
 LOG_TAIL_BYTES = 4096
 
@@ -32,6 +38,9 @@ _ENVIRONMENT_PREFIXES = (
 )
 
 
+_Answer = TypeVar("_Answer", Started, Ended)
+
+
 class ChildDied(Exception):
     """The child is gone, or had to be ended."""
 
@@ -43,27 +52,127 @@ class ChildDied(Exception):
         self.timed_out = timed_out
 
 
-class Child:
-    """One child process, and the channel to it."""
+class Nursery:
+    """The tuner's side of a keeper: has children started, and learns how they ended.
 
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "autotune.worker", str(theirs.fileno())],
+    Args:
+        fork: Whether children may be forked from a process that has the backend imported, where
+            that is safe; else each is started afresh.
+        scratch: Folders that the keeper removes if this process goes without a word.
+    """
+
+    def __init__(self, *, fork: bool = True, scratch: Sequence[str] = ()) -> None:
+        self._keeper, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "autotune.keeper", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=_environment(),
-            start_new_session=True,  # Ctrl-C is the tuner's business; one killpg reaches all
+            start_new_session=True,  # Ctrl-C is the tuner's business
         )
         theirs.close()
-        self._channel = ours
-        self._buffer = bytearray()
         self._log: collections.deque[bytes] = collections.deque(maxlen=8)
         self._drain = threading.Thread(target=self._drain_output, daemon=True)
         self._drain.start()
+        self._child: Child | None = None
+        self._send(Begin(fork, tuple(scratch)))
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the keeper is gone."""
+        return self._process.poll() is not None
+
+    def start(self, timeout_s: float) -> Child:
+        """Start a child; the one before must have ended.
+
+        Raises:
+            ChildDied: The keeper is gone, or took too long.
+        """
+        ours, theirs = socket.socketpair()
+        self._log.clear()
+        try:
+            socket.send_fds(self._keeper, [msgspec.json.encode(Start())], [theirs.fileno()])
+            started = self._hear(Started, timeout_s)
+        except OSError:
+            ours.close()
+            raise ChildDied("could not be started: its keeper is gone", self.log()) from None
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._child = Child(self, ours, started.pid)
+        return self._child
+
+    def _send(self, command: Command) -> None:
+        with contextlib.suppress(OSError):  # it is gone: whoever waits for its answer learns that
+            self._keeper.send(msgspec.json.encode(command))
+
+    def _hear(self, kind: type[_Answer], timeout_s: float) -> _Answer:
+        """Wait for an answer of the keeper."""
+        if not select.select([self._keeper], [], [], timeout_s)[0]:
+            raise ChildDied(f"was not there within {timeout_s:.0f} s", self.log(), timed_out=True)
+        message = self._keeper.recv(MESSAGE_BYTES)
+        if not message:
+            raise ConnectionResetError
+        return msgspec.json.decode(message, type=kind)
+
+    def bury(self, patience_s: float = 0.0) -> int | None:
+        """Wait that long for the child to end by itself, then kill it, with all that it started.
+
+        Returns:
+            Its exit status, or the negative number of the signal that ended it; None where it
+            did not end by itself, or the keeper is gone too.
+        """
+        try:
+            return self._hear(Ended, patience_s).status
+        except ChildDied:
+            self._send(Kill())
+        except OSError:
+            return None
+        with contextlib.suppress(ChildDied, OSError):
+            self._hear(Ended, KILL_S)
+        return None
+
+    def log(self) -> str:
+        """The end of what the child has printed, on one line."""
+        return _tell_tale(b"".join(self._log)[-LOG_TAIL_BYTES:])
+
+    def close(self) -> None:
+        """Kill the child, if there is one, and the keeper, and wait until they are gone."""
+        if self._child is not None:
+            self._child.end()
+        self._process.kill()
+        self._process.wait()
+        self._keeper.close()
+        self._drain.join(1)
+        if self._process.stdout and not self._drain.is_alive():
+            self._process.stdout.close()
+
+    def _drain_output(self) -> None:
+        """Native code prints; a pipe that nobody empties would stop it."""
+        assert self._process.stdout is not None  # noqa: S101  we asked for a pipe
+        descriptor = self._process.stdout.fileno()
+        while data := os.read(descriptor, 1 << 16):
+            self._log.append(data[-LOG_TAIL_BYTES:])
+
+
+class Child:
+    """One child process, and the channel to it.
+
+    Attributes:
+        pid: Its process id.
+    """
+
+    def __init__(self, nursery: Nursery, channel: socket.socket, pid: int) -> None:
+        self.pid = pid
+        self._nursery = nursery
+        self._channel = channel
+        self._buffer = bytearray()
         self._last_id = 0
+        self._ended = False
 
     def ask(self, request: Request, timeout_s: float) -> Reply:
         """Send a request and wait for its answer.
@@ -104,38 +213,23 @@ class Child:
         return line
 
     def _death(self, reason: str, *, timed_out: bool = False) -> ChildDied:
-        if not reason:
-            self._wait_briefly()  # it closed the channel: let it end by itself and say how
-        status = self.process.poll()
-        self.end()
-        log = _tell_tale(b"".join(self._log)[-LOG_TAIL_BYTES:])
+        # One that closed the channel may end by itself and say how.
+        status = self._bury(0.0 if reason else PATIENCE_S)
         killed = status == -signal.SIGKILL
-        return ChildDied(reason or _how_it_ended(status), log, killed=killed, timed_out=timed_out)
+        reason = reason or _how_it_ended(status)
+        return ChildDied(reason, self._nursery.log(), killed=killed, timed_out=timed_out)
 
-    def _wait_briefly(self) -> None:
+    def _bury(self, patience_s: float) -> int | None:
+        self._ended = True
         try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            return
+            return self._nursery.bury(patience_s)
+        finally:
+            self._channel.close()  # not before: it would have something to complain of
 
     def end(self) -> None:
         """Kill the child and all that it started, and wait until they are gone."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            self.process.kill()
-        self.process.wait()
-        self._channel.close()
-        self._drain.join(1)
-        if self.process.stdout and not self._drain.is_alive():
-            self.process.stdout.close()
-
-    def _drain_output(self) -> None:
-        """Native code prints; a pipe that nobody empties would stop it."""
-        assert self.process.stdout is not None  # noqa: S101  we asked for a pipe
-        descriptor = self.process.stdout.fileno()
-        while data := os.read(descriptor, 1 << 16):
-            self._log.append(data[-LOG_TAIL_BYTES:])
+        if not self._ended:
+            self._bury(0.0)
 
 
 def _tell_tale(output: bytes) -> str:

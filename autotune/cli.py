@@ -290,6 +290,25 @@ def demo(
         print_record(found.record, False)
 
 
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Show what models run on here, what can be seen of it, and what to mend.
+
+    Example: autotune doctor
+    """
+    from autotune.checkup import check_up
+
+    found = check_up()
+    if json:
+        import msgspec
+
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+    else:
+        from autotune.doctor import summary
+
+        print_renderable(summary(found))
+
+
 def _read(parse: Callable[[str], _T], option: str, text: str | None) -> _T | None:
     if text is None:
         return None

@@ -25,7 +25,9 @@ LEAST_NOISE = 0.0015  # as a log ratio: clocks and counters are no better
 TUNING = 1.5  # Huber's constant: from so many standard deviations on, weights fall
 LEAST_FREE = 4  # degrees of freedom before the noise is measured
 SWEEPS, LAST_SWEEPS = 5, 3
-DISTURBED = 0.1  # weight of a disturbed block: in its round it still tells a little
+# Weight of all disturbed blocks of a candidate together: they tell a little, but more of them not
+# more, since what a neighbour takes from one candidate and not from another is no noise.
+DISTURBED = 0.1
 RIDGE = 1e-9  # keeps the equations solvable, whatever the weights
 CALM = 0.03  # weight of the guess that a round is like the others
 
@@ -106,7 +108,9 @@ class Fit(Generic[Name]):
             for name, (value, disturbed) in values.items():
                 column = self._index[name]
                 self._values[row, column] = value
-                self._believed[row, column] = DISTURBED if disturbed else 1.0
+                self._believed[row, column] = -1.0 if disturbed else 1.0
+        disturbances = np.maximum(1, (self._believed < 0).sum(axis=0))
+        self._believed = np.where(self._believed < 0, DISTURBED / disturbances, self._believed)
         self._levels, self._tides = np.zeros(shape[1]), np.zeros(shape[0])
         self.noise, self._free = FIRST_GUESS, LEAST_FREE
         if rounds:

@@ -17,6 +17,7 @@ from autotune.outcomes import Candidate, Measurement
 from autotune.standing import Standing
 
 ROUNDS = 12
+ENOUGH = 3  # calm blocks before the others are left out
 CHUNKS = 4  # of the search, between which the machine may have drifted
 # Standard deviation, as a log ratio, of what a machine does over minutes. Windows of six blocks
 # over 200 s of one net on two shared processors scattered by 0.025 (by their quartiles), rounds
@@ -50,8 +51,10 @@ class Confirmation:
         """The rounds at the end that were timed to confirm this choice."""
         found: dict[int, dict[Candidate, Measurement]] = {}
         for block in reversed(self._standing.blocks):
-            if block.purpose != "confirm":
+            if block.purpose == "search":
                 break
+            if block.purpose == "wait":
+                continue
             if isinstance(block.outcome, Measurement):
                 found.setdefault(block.round, {})[block.outcome.candidate] = block.outcome
         return {number: row for number, row in found.items() if self._chosen in row}
@@ -61,6 +64,11 @@ class Confirmation:
         """Those rounds in which nothing disturbed the choice."""
         rounds = self.rounds.items()
         return {n: row for n, row in rounds if self._standing.is_calm(n, self._chosen)}
+
+    def count_calm(self, candidate: Candidate) -> int:
+        """In how many of the calm rounds a candidate was timed, itself undisturbed."""
+        calm = self._standing.is_calm
+        return sum(candidate in row and calm(n, candidate) for n, row in self.calm.items())
 
     def is_enough(self, limit_s: float) -> bool:
         """Whether it may end: enough quiet rounds, or so many seconds are over."""
@@ -74,17 +82,19 @@ class Confirmation:
 
     def measurement(self, candidate: Candidate) -> Measurement | None:
         """All fresh times of a candidate, put together."""
-        parts = [row[candidate] for row in self._believed.values() if candidate in row]
+        parts = self._believed(candidate)
         return merged(parts) if parts else None
 
-    @property
-    def _believed(self) -> dict[int, dict[Candidate, Measurement]]:
-        return self.calm if len(self.calm) >= 3 else self.rounds
+    def _believed(self, candidate: Candidate) -> list[Measurement]:
+        """A candidate's fresh blocks: only the calm ones, where there are enough of them."""
+        rounds = self.calm if len(self.calm) >= ENOUGH else self.rounds
+        own = {n: row[candidate] for n, row in rounds.items() if candidate in row}
+        calm = [block for n, block in own.items() if self._standing.is_calm(n, candidate)]
+        return calm if len(calm) >= ENOUGH else list(own.values())
 
     def speed(self, candidate: Candidate) -> Speed | None:
         """Rows per second of a candidate, from fresh times only."""
-        rows = self._believed.values()
-        logs = [math.log(speed_of(row[candidate])) for row in rows if candidate in row]
+        logs = [math.log(speed_of(block)) for block in self._believed(candidate)]
         return speed_from(logs, self._drift) if logs else None
 
     def speed_in_search(self) -> Speed:

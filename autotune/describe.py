@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from autotune import device
+from autotune import host
+from autotune.device import Device
 from autotune.models import fingerprint, input_specs
 from autotune.records import Input, Machine, ModelInfo
 from autotune.workload import Spec
@@ -18,38 +19,16 @@ if TYPE_CHECKING:
 _PACKAGES = ("keras-autotune", "keras", "tensorflow", "jax", "torch", "numpy", "optuna")
 
 
-def device_kind(backend: str) -> Literal["cpu", "gpu"]:
-    """Tell whether a Keras backend runs models on a GPU here; starts the backend."""
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
-    if backend == "jax":
-        import jax
-
-        return "gpu" if jax.default_backend() in ("gpu", "cuda", "rocm") else "cpu"
-    if backend == "torch":
-        import torch
-
-        return "gpu" if torch.cuda.is_available() else "cpu"
-    return "cpu"
-
-
-def describe_machine(backend: str) -> Machine:
-    """Describe the machine, and the device on which a Keras backend runs models."""
-    kind = device_kind(backend)
-    gpus = device.gpus() if kind == "gpu" else []
-    # With several GPUs it is not known here which one the backend took: their order differs
-    # from NVML's, so only a single one is named.
-    gpu = gpus[0] if len(gpus) == 1 else None
-    name = device.cpu_name() if kind == "cpu" else (gpu.name if gpu else "NVIDIA GPU")
+def describe_machine(device: Device) -> Machine:
+    """Describe the machine, and the device on which models run."""
     return Machine(
-        device=name,
-        device_kind=kind,
-        cpu=device.cpu_name(),
-        cpu_count=device.cpu_count(),
-        memory_bytes=device.host_memory().total_bytes,
-        device_memory_bytes=gpu.memory.total_bytes if gpu else None,
+        device=device.name,
+        device_kind=device.kind,
+        device_id=device.gpu.uuid if device.gpu else "",
+        cpu=host.cpu_name(),
+        cpu_count=host.cpu_count(),
+        memory_bytes=host.memory().total_bytes,
+        device_memory_bytes=device.total_bytes if device.kind == "gpu" else None,
         system=platform.platform(),
         versions=_versions(),
     )

@@ -1,226 +1,63 @@
-"""Memory and name of what runs the model: NVIDIA GPUs through NVML, the host through cgroups."""
+"""The device that runs the model, and the same device as NVML knows it.
+
+A framework numbers GPUs as CUDA gives them to the process, which CUDA_VISIBLE_DEVICES and
+CUDA_DEVICE_ORDER decide; NVML numbers all there are, by their place on the bus. So they are
+matched by UUID, which both tell, and never by number.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import os
-import platform
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import psutil
-
-_NO_LIMIT = 2**62  # cgroup v1 writes about this number for "no limit"
-_CGROUP = Path("/sys/fs/cgroup")
-
-# Bits of NVML's clock event reasons. Left out: an idle GPU (1), clocks that someone set (2, 256)
-# and clocks tied to another GPU's (16) are no trouble of the moment.
-_THROTTLE_WORDS = {
-    4: "power cap",
-    8: "hardware slowdown",
-    32: "software thermal slowdown",
-    64: "hardware thermal slowdown",
-    128: "power brake",
-}
+from autotune import backends, cuda, host, nvml
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """Bytes that there are, and bytes that may still be taken."""
+class Device:
+    """What runs the model.
 
-    total_bytes: int
-    free_bytes: int
+    Attributes:
+        kind: "cpu" or "gpu".
+        name: The product's name.
+        total_bytes: Memory that there is; None where that is not known.
+        gpu: The GPU as NVML knows it; None on a CPU, and where it is not surely the same.
+        blind: Why memory and health of the GPU cannot be watched; "" where they can.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """An NVIDIA GPU as NVML sees it."""
-
+    kind: Literal["cpu", "gpu"]
     name: str
-    uuid: str
-    memory: Memory
+    total_bytes: int | None
+    gpu: nvml.Gpu | None = None
+    blind: str = ""
+
+    @property
+    def shares_host_memory(self) -> bool:
+        """Whether the GPU tells of no memory of its own, as those that use the host's do."""
+        return self.gpu is not None and self.total_bytes is None
 
 
-def host_memory() -> Memory:
-    """Memory that this process may use: the machine's, or less where a container limits it.
-
-    psutil sees the machine only, so each memory cgroup above the process is asked as well.
-    """
-    machine = psutil.virtual_memory()
-    total, free = machine.total, machine.available
-    for limit, used in _cgroup_limits():
-        total, free = min(total, limit), min(free, max(0, limit - used))
-    return Memory(total, free)
-
-
-def _cgroup_limits() -> Iterator[tuple[int, int]]:
-    """Limit and use, in bytes, of every memory cgroup above this process that has a limit."""
-    for folder, v2 in _cgroup_folders():
-        limit = _read_int(folder / ("memory.max" if v2 else "memory.limit_in_bytes"))
-        used = _read_int(folder / ("memory.current" if v2 else "memory.usage_in_bytes"))
-        if limit is not None and limit < _NO_LIMIT and used is not None:
-            cache = _inactive_file(folder / "memory.stat", v2)  # the kernel gives it back
-            yield limit, max(0, used - cache)
+def device_of(backend: str) -> Device:
+    """Return the device on which a Keras backend runs models; starts the backend."""
+    if backends.kind_of(backend) == "cpu":
+        return Device("cpu", host.cpu_name(), host.memory().total_bytes)
+    choice = backends.gpu_of(backend)
+    gpu = match(choice) if choice else f"the {backend} backend does not tell which GPU it uses"
+    if isinstance(gpu, str):
+        name = choice.name if choice and choice.name else "NVIDIA GPU"
+        return Device("gpu", name, None, blind=gpu)
+    return Device("gpu", gpu.name, nvml.read(gpu.uuid).total_bytes, gpu)
 
 
-def _cgroup_folders() -> Iterator[tuple[Path, bool]]:
-    return cgroup_folders("memory")
-
-
-def cgroup_folders(controller: str) -> Iterator[tuple[Path, bool]]:
-    """Folders of a controller's cgroups above this process, and whether they are of version 2.
-
-    Beside version 1 a machine may have version 2 without this controller: its folders may come
-    as well, but lack the controller's files or fields.
-    """
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return  # not Linux
-    for line in lines:
-        _, controllers, own = line.split(":", 2)
-        if controllers == "":
-            root, v2 = _CGROUP, True
-        elif controller in controllers.split(","):
-            root, v2 = _CGROUP / controller, False
-        else:
-            continue
-        folder = root / own.lstrip("/")
-        for above in (folder, *folder.parents):
-            # Inside a container the path names folders of the host: those just do not exist.
-            if above.is_relative_to(root) and above.is_dir():
-                yield above, v2
-
-
-def _read_int(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):  # not there, or "max"
-        return None
-
-
-def _inactive_file(path: Path, v2: bool) -> int:
-    key = "inactive_file" if v2 else "total_inactive_file"
-    try:
-        fields = dict(line.split(" ", 1) for line in path.read_text().splitlines())
-    except (OSError, ValueError):
-        return 0
-    return int(fields.get(key, 0))
-
-
-def kernel_memory_kills() -> int:
-    """How often the kernel killed a process of this cgroup for memory; 0 where it does not say."""
-    kills = 0
-    for folder, v2 in _cgroup_folders():
-        path = folder / ("memory.events" if v2 else "memory.oom_control")
-        with contextlib.suppress(OSError, ValueError):
-            fields = dict(line.split(" ", 1) for line in path.read_text().splitlines())
-            kills = max(kills, int(fields.get("oom_kill", 0)))
-    return kills
-
-
-def cpu_count() -> int:
-    """Processors that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS or Windows
-        return os.cpu_count() or 1
-
-
-def cpu_name() -> str:
-    """Name of the processor."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def resident_bytes() -> int:
-    """Resident memory of this process now."""
-    return int(psutil.Process().memory_info().rss)
-
-
-def peak_resident_bytes() -> int | None:
-    """Highest resident memory of this process since `reset_peak_resident`; None off Linux."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    field = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
-    return int(field.split()[1]) * 1024 if field else None
-
-
-def reset_peak_resident() -> None:
-    """Begin to watch for a new peak of resident memory."""
-    with contextlib.suppress(OSError):  # not Linux, or a kernel that does not allow it
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def gpus() -> list[Gpu]:
-    """NVIDIA GPUs that NVML sees; none where there is no driver or it will not tell."""
-    pynvml = _import_nvml()
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        return [_read_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:
-        return []
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _import_nvml() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # the deprecated `pynvml` package warns
-        import pynvml
-    return pynvml
-
-
-def _read_gpu(nvml: Any, index: int) -> Gpu:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    return Gpu(
-        name=str(nvml.nvmlDeviceGetName(handle)),
-        uuid=str(nvml.nvmlDeviceGetUUID(handle)),
-        memory=Memory(int(memory.total), int(memory.free)),
-    )
-
-
-def throttle_reasons(uuid: str) -> tuple[str, ...]:
-    """What slows a GPU's clock down at this moment, in words; () where NVML does not tell.
-
-    NVML stays open after the first call: this is asked between timed calls, and opening it
-    anew would have the driver look at every GPU each time.
-    """
-    opened = _open_gpu(uuid)
-    if opened is None:
-        return ()
-    nvml, handle = opened
-    # An older driver knows only the second, which NVIDIA takes away with CUDA 14.
-    for name in ("ClocksEventReasons", "ClocksThrottleReasons"):
-        with contextlib.suppress(AttributeError, nvml.NVMLError):
-            reasons = getattr(nvml, f"nvmlDeviceGetCurrent{name}")(handle)
-            return tuple(word for bit, word in _THROTTLE_WORDS.items() if reasons & bit)
-    return ()
-
-
-@functools.cache
-def _open_gpu(uuid: str) -> tuple[Any, Any] | None:
-    """NVML, left open, and its handle of a GPU; None where it will not tell."""
-    nvml = _import_nvml()
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError:
-        return None
-    try:
-        return nvml, nvml.nvmlDeviceGetHandleByUUID(uuid)
-    except nvml.NVMLError:
-        nvml.nvmlShutdown()
-        return None
+def match(choice: backends.Choice) -> nvml.Gpu | str:
+    """Find the GPU of a framework in NVML's list; or the reason why that is not certain."""
+    given = cuda.devices()
+    if not given:
+        return "the CUDA driver does not tell which GPUs this process may use"
+    if choice.count != len(given):
+        return f"the framework sees {choice.count} GPUs and the CUDA driver {len(given)}"
+    found = given[choice.ordinal]
+    if choice.name and choice.name != found.name:
+        return f"the framework calls GPU {choice.ordinal} {choice.name!r}, CUDA {found.name!r}"
+    gpu = nvml.find(found.uuid, found.bus_id)
+    return gpu or nvml.problem() or f"NVML does not know the GPU {found.uuid}"

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
-from autotune import device
+from autotune import host
 
 if sys.platform != "win32":
     import resource
@@ -48,7 +48,7 @@ class Disturbance:
         throttled_s: Seconds that the CPU quota of a cgroup above this process held it back,
             added over processors. The kernel tells only when it lets go, up to 0.1 s later.
         switches: Involuntary context switches of this process; 0 on Windows.
-        gpu: What slowed the GPU's clock down when the stretch ended; () where nothing is known.
+        gpu: What slowed the GPU's clock down; () where nothing is known.
     """
 
     wall_s: float
@@ -66,7 +66,7 @@ class Disturbance:
     @property
     def reasons(self) -> tuple[str, ...]:
         """What may have slowed them down, in words."""
-        share = max(TAKEN_SHARE, MACHINE_SHARE * device.cpu_count())
+        share = max(TAKEN_SHARE, MACHINE_SHARE * host.cpu_count())
         taken_s = max(MIN_TAKEN_S, share * self.wall_s)
         found = [
             (self.others_s > taken_s, "other processes were busy"),
@@ -91,18 +91,17 @@ class Meter:
     """Reads the counters; each `read()` tells of the time since the last one.
 
     Args:
-        gpu_uuid: NVML's id of the GPU that runs the model, where one does.
+        throttled: Tells what slowed the GPU down since it was last asked, in words.
     """
 
-    def __init__(self, gpu_uuid: str | None = None) -> None:
-        self._gpu_uuid = gpu_uuid
+    def __init__(self, throttled: Callable[[], tuple[str, ...]] = tuple) -> None:
+        self._throttled = throttled
         self._throttles = list(_throttle_files())  # looked for once: a read has to be quick
-        self._gpu()  # opens NVML
         self._last = self._count()
 
     def read(self) -> Disturbance:
         """Tell of the time since the last read, or since the meter was made."""
-        gpu = self._gpu()
+        gpu = self._throttled()
         last, now = self._last, self._count()
         self._last = now
         # Own time is exact and busy time is sampled; and counters of virtual machines may go back.
@@ -114,9 +113,6 @@ class Meter:
             switches=now.switches - last.switches,
             gpu=gpu,
         )
-
-    def _gpu(self) -> tuple[str, ...]:
-        return device.throttle_reasons(self._gpu_uuid) if self._gpu_uuid else ()
 
     def _count(self) -> _Counters:
         system = psutil.cpu_times()
@@ -138,7 +134,7 @@ def _switches() -> int:
 
 def _throttle_files() -> Iterator[tuple[Path, bool]]:
     """Files that tell how long a quota held this process back; whether they are of version 2."""
-    for folder, v2 in device.cgroup_folders("cpu"):
+    for folder, v2 in host.cgroup_folders("cpu"):
         path = folder / "cpu.stat"
         if _throttled_s(path, v2) is not None:  # the topmost group of version 2 does not tell
             yield path, v2

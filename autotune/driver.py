@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from autotune.baselines import Baselines
-from autotune.bounds import LARGEST, Bounds, at
+from autotune.bounds import LARGEST, Bounds, at, forecasts_of
 from autotune.confirming import ROUNDS
 from autotune.errors import InvalidInput, NoFeasibleBatchSize
 from autotune.goal import Goal
@@ -24,7 +24,14 @@ from autotune.outcomes import Block, Candidate, Measurement, Outcome, Purpose
 from autotune.recommend import recommend, rounds_of
 from autotune.records import Progress, TuningRecord
 from autotune.standing import Standing
-from autotune.strategy import CONFIRM_SHARE, Plan, plan_confirmation, plan_race, plan_search
+from autotune.strategy import (
+    CONFIRM_SHARE,
+    Plan,
+    plan_confirmation,
+    plan_race,
+    plan_search,
+    plan_waiting,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -36,6 +43,8 @@ MOST_BLOCKS = 2_000  # for probes that take no time, and noise that no tolerance
 MAX_BLOCK_S, MIN_BLOCK_S = 0.25, 0.02
 RESERVE = 1.5  # times what the fresh measurement should take are kept for it,
 LEAST_RESERVE = 0.05  # and at least this share of the budget
+WAIT_SHARE = 0.4  # of the budget: so long it waits for quiet, where something disturbs,
+STRETCH_SHARE = 0.15  # and so long at a stretch: what disturbs for longer may never end
 SAMPLER_TRIALS = 80
 SAMPLER_SHARE = 0.5  # of the budget; the rest is for the race
 
@@ -61,7 +70,6 @@ class Driver:
                 f"memory_limit_bytes must be positive, but got {memory_limit_bytes}."
             )
         limits = [limit for limit in (memory_limit_bytes, goal.memory_budget_bytes) if limit]
-        self._limit = min(limits, default=None)
         self._goal = goal
         self._ledger = Ledger(
             study, engines, max(concurrency), (goal.min_batch_size, goal.max_batch_size or LARGEST)
@@ -71,8 +79,12 @@ class Driver:
         self._budget_s = budget_s
         self._seed = seed
         self._baselines = Baselines(baselines)
-        self._standing = Standing(goal, self._limit, self._ledger.blocks())
+        self._standing = Standing(goal, min(limits, default=None), self._ledger.blocks())
         self._spent_s = sum(block.outcome.elapsed_s for block in self._standing.blocks)
+        self._waited_s = sum(
+            block.outcome.elapsed_s for block in self._standing.blocks if block.purpose == "wait"
+        )
+        self._stretch_s = 0.0
         self._round = max((block.round for block in self._standing.blocks), default=0)
         self._best: Measurement | None = None
         self._purpose: Purpose = "search"
@@ -102,9 +114,11 @@ class Driver:
 
     def _first_of_round(self) -> Candidate | None:
         standing = self._standing
-        if self._strategy == "sampler" and (sampled := self._sample()) is not None:
+        plan = plan_waiting(standing) if self._may_wait else None
+        if plan is None and self._strategy == "sampler" and (sampled := self._sample()):
             return sampled
-        plan = self._search_plan()
+        if plan is None:
+            plan = self._search_plan()
         if plan is None:
             baselines = self._baselines.that_run(standing)
             plan = plan_confirmation(standing, baselines, CONFIRM_SHARE * self._budget_s)
@@ -114,6 +128,12 @@ class Driver:
         candidate = self._queue.pop(0)
         self._ledger.begin(candidate)
         return candidate
+
+    @property
+    def _may_wait(self) -> bool:
+        """Whether there is time to wait for quiet."""
+        waits = self._waited_s < WAIT_SHARE * self._budget_s
+        return waits and self._stretch_s < STRETCH_SHARE * self._budget_s
 
     def _begin_round(self, plan: Plan) -> None:
         self._round += 1
@@ -185,8 +205,9 @@ class Driver:
 
     def _why_not(self, proposed: Candidate) -> dict[str, float]:
         refused = [bytes_ for c, bytes_ in self._refused.items() if lane_of(c) == lane_of(proposed)]
-        if refused and self._limit:
-            return {"memory": max(0.01, math.log(max(refused) / self._limit))}
+        limit = self._standing.memory_limit_bytes
+        if refused and limit:
+            return {"memory": max(0.01, math.log(max(refused) / limit))}
         return {"runs": 1.0}
 
     def abandon(self) -> None:
@@ -198,11 +219,19 @@ class Driver:
         block = Block(outcome, self._round, self._purpose)
         self._standing.add(block)
         self._spent_s += outcome.elapsed_s
+        if self._purpose == "wait":
+            self._waited_s += outcome.elapsed_s
+            self._stretch_s += outcome.elapsed_s
+        if not self._standing.is_disturbed_now:
+            self._stretch_s = 0.0
+        elif self._may_wait:
+            self._queue.clear()  # the rest of the round would be worth little
         value = 0.0
         if isinstance(outcome, Measurement):
             value = value_of(outcome, self._goal)
-        over = excesses(outcome, self._goal, self._limit)
-        if isinstance(outcome, Measurement) and is_allowed(outcome, self._goal, self._limit):
+        limit = self._standing.memory_limit_bytes
+        over = excesses(outcome, self._goal, limit)
+        if isinstance(outcome, Measurement) and is_allowed(outcome, self._goal, limit):
             best = self._best
             self._best = outcome if best is None or outcome.rows_per_s > best.rows_per_s else best
         self._ledger.finish(block, value, over)
@@ -215,6 +244,7 @@ class Driver:
             best=self._best,
             spent_s=self._spent_s,
             budget_s=self._budget_s,
+            purpose=self._purpose,
         )
 
     def record(self) -> TuningRecord:
@@ -228,8 +258,9 @@ class Driver:
             goal=self._goal,
             outcomes=tuple(block.outcome for block in self._standing.blocks),
             rounds=rounds_of(self._standing.blocks),
+            forecasts=forecasts_of(standing, self._refused),
             recommendation=None,
-            memory_limit_bytes=self._limit,
+            memory_limit_bytes=self._standing.memory_limit_bytes,
             budget_s=self._budget_s,
             spent_s=self._spent_s,
             seed=self._seed,

@@ -78,6 +78,8 @@ _MEMORY_WORDS = (
     "can't allocate memory",
     "cannot allocate memory",
     "failed to allocate",
+    "std::bad_alloc",
+    "could not create a memory object",  # oneDNN
     "cudnn_status_alloc_failed",
     "cublas_status_alloc_failed",
 )

@@ -123,7 +123,8 @@ def excesses(outcome: Outcome, goal: Goal, memory_limit_bytes: int | None) -> di
         not. A candidate that did not run at all is over by 1, a factor of 2.7.
     """
     none = {"latency": 0.0, "memory": 0.0, "runs": 0.0}
-    if isinstance(outcome, OutOfMemory):
+    stopped = isinstance(outcome, Failure) and outcome.kind == "stopped"
+    if isinstance(outcome, OutOfMemory) or stopped:
         return none | {"memory": 1.0}
     if isinstance(outcome, Failure):
         return none | {"runs": 1.0}
@@ -131,7 +132,7 @@ def excesses(outcome: Outcome, goal: Goal, memory_limit_bytes: int | None) -> di
         at_quantile = latency_quantile_s(outcome, goal.quantile)
         none["latency"] = math.log(at_quantile / goal.latency_budget_s)
     if memory_limit_bytes is not None and outcome.peak_bytes is not None:
-        none["memory"] = math.log(max(1, outcome.peak_bytes) / memory_limit_bytes)
+        none["memory"] = math.log(max(1, outcome.peak_bytes) / max(1, memory_limit_bytes))
     return none
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 from autotune.judging import first_call_extra_s
-from autotune.outcomes import Block, Measurement
+from autotune.outcomes import Block, Failure, Measurement
+
+MOST_STOPS = 3  # because others took the memory, before it is given up
 
 
 class Known:
@@ -13,7 +15,7 @@ class Known:
 
     Attributes:
         parts: Its measurements.
-        failed: Whether it ever ran out of memory or failed.
+        failed: Whether it ever ran out of memory or failed by its own fault.
         peak_bytes: Highest peak; None where it could not be read.
         latency_s: Least median seconds of a call in a block; infinite before the first.
         first_call_extra_s: What its very first call took more than the slowest one after it.
@@ -27,13 +29,21 @@ class Known:
         self.latency_s = math.inf
         self.first_call_extra_s = 0.0
         self.elapsed_s = 0.0
+        self._stops = 0
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether anything is known of it; one that was stopped may be tried again."""
+        return bool(self.parts) or self.failed
 
     def add(self, block: Block) -> None:
         """Take in one more probe."""
         outcome = block.outcome
         self.elapsed_s = outcome.elapsed_s
         if not isinstance(outcome, Measurement):
-            self.failed = True
+            stopped = isinstance(outcome, Failure) and outcome.kind == "stopped"
+            self._stops += stopped
+            self.failed = self.failed or not stopped or self._stops >= MOST_STOPS
             return
         if not self.parts:
             self.first_call_extra_s = first_call_extra_s(outcome)

@@ -11,11 +11,13 @@ from autotune.outcomes import Candidate
 from autotune.standing import OFTEN, Standing
 
 PATIENCE = 3  # rungs without gain before a ladder ends: a dip is not a plateau
-PATIENCE_WHEN_DEAR = 2
-DEAR = 0.04  # of the time left, for one more rung
+# Fewer where one more rung would take these shares of the time that is left.
+DEAR, PATIENCE_WHEN_DEAR = 0.04, 2
+VERY_DEAR, LEAST_PATIENCE = 0.10, 1
 DOUBTS = 6  # rounds after which a doubtful plateau is taken for one
 MOST_HICCUPS = 40  # blocks of a rung that is too slow, while it is not known what made it so
-BEHIND = 0.15  # as a log ratio: a lane that far behind the best, and not catching up, is left
+# As a log ratio: a lane that far behind the best, and not catching up, is left.
+BEHIND, BEHIND_WHEN_DEAR = 0.15, 0.05
 
 
 def climb(standing: Standing, bounds: Bounds, lanes: Sequence[Lane]) -> list[Candidate]:
@@ -54,8 +56,13 @@ def _wants(standing: Standing, bounds: Bounds, lane: Lane) -> int | list[Candida
     if not standing.allows(last):
         return [last, *anchor(standing)] if _may_be_a_hiccup(standing, last) else []
     size = min(2 * rungs[-1], top_of(goal))
-    if size == rungs[-1] or _is_left_behind(standing, lane, rungs):
+    if size == rungs[-1]:
         return []
+    doubt = _left_behind(standing, bounds, lane, rungs)
+    if doubt is not None:
+        return doubt
+    if not standing.times_tried(last):  # but disturbed: nothing follows from that
+        return [last, *anchor(standing)]
     doubt = _plateau(standing, bounds, lane, rungs)
     if doubt is None:
         return size if bounds.allow(lane, size) else []
@@ -92,31 +99,49 @@ def _may_be_a_hiccup(standing: Standing, candidate: Candidate) -> bool:
     )
 
 
-def _is_left_behind(standing: Standing, lane: Lane, rungs: Sequence[int]) -> bool:
-    """Whether a lane is surely so far behind the best that what it may still gain is not enough.
+def _left_behind(
+    standing: Standing, bounds: Bounds, lane: Lane, rungs: Sequence[int]
+) -> list[Candidate] | None:
+    """None while a lane may still be the best; else what must be timed again to be sure it is not.
 
-    Surely, because a neighbour slows several batches in flight more than one.
+    It is not where it is so far behind the best that what it may still gain is not enough. Surely
+    so, because a neighbour slows several batches in flight more than one.
     """
+    level = standing.levels
     line = [at(lane, size) for size in rungs if standing.allows(at(lane, size))]
+    line = [candidate for candidate in line if standing.times_tried(candidate)]
     others = [c for c in standing.allowed if lane_of(c) != lane]
     if len(line) < 3 or not others:
-        return False
-    level = standing.levels
+        return None
     gain = level[line[-1]] - level[line[-2]]
     if gain > 0.3:  # not yet bending: nothing is known of where it ends
-        return False
+        return None
     own = max(line, key=lambda c: level[c])
     best = max(others, key=lambda c: level[c])
+    is_dear = _share(bounds, lane, rungs) >= DEAR
     # On b / (b + h), all that is still to come is less than twice the last doubling's gain.
-    return standing.gap(best, own).low > 2 * max(0.0, gain) + BEHIND
+    reach = 2 * max(0.0, gain) + (BEHIND_WHEN_DEAR if is_dear else BEHIND)
+    gap = standing.gap(best, own)
+    if gap.low > reach:
+        return []
+    tried = min(standing.times_tried(best), standing.times_tried(own))
+    # To be sure of it takes less time than another rung that is dear.
+    return [best, own] if is_dear and gap.log_ratio > reach and tried < DOUBTS else None
+
+
+def _share(bounds: Bounds, lane: Lane, rungs: Sequence[int]) -> float:
+    """Share of the time left that one more rung would take."""
+    return bounds.expected_s(lane, 2 * rungs[-1]) / max(bounds.remaining_s, 1e-9)
 
 
 def _plateau(
     standing: Standing, bounds: Bounds, lane: Lane, rungs: Sequence[int]
 ) -> list[Candidate] | None:
     """None while a ladder should go on; else what must be timed again, nothing if it has ended."""
-    dear = bounds.expected_s(lane, 2 * rungs[-1]) > DEAR * bounds.remaining_s
-    patience = PATIENCE_WHEN_DEAR if dear else PATIENCE
+    share = _share(bounds, lane, rungs)
+    patience = PATIENCE if share < DEAR else PATIENCE_WHEN_DEAR
+    if share > VERY_DEAR:
+        patience = LEAST_PATIENCE
     if len(rungs) <= patience:
         return None
     level = standing.levels
@@ -128,7 +153,8 @@ def _plateau(
     # Latency only grows with the batch: there the ladder ends when it has clearly grown.
     worth = -standing.tolerance if standing.goal.objective == "latency" else standing.tolerance
     gap = standing.gap(after, before)
-    if gap.low > worth or gap.log_ratio > 10 * standing.tolerance:
+    gains = gap.log_ratio > 10 * standing.tolerance and share < DEAR
+    if gap.low > worth or gains:
         return None
     tried = min(standing.times_tried(after), standing.times_tried(before))
     sure = gap.high <= worth or gap.half_width <= standing.tolerance / 2

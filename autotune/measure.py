@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from autotune import device, engines
+from autotune import engines, host
 from autotune.allocator import Allocator
 from autotune.disturbance import Meter
 from autotune.errors import EngineUnavailable, is_out_of_memory, one_line
+from autotune.guard import Guard
 from autotune.nesting import Nested, flatten, head
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
-from autotune.timing import time_calls, warm_up
+from autotune.timing import time_calls
 from autotune.workload import Workload
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class InProcessProbe:
         workload: Rows that fit the model.
         allocator: Counts the memory of the device that runs the model.
         names: Engines to make ready.
-        gpu_uuid: NVML's id of the GPU that runs the model, where one does.
+        guard: Watches the device, and says how much memory may be taken.
 
     Attributes:
         unavailable: Engines that cannot run this model, with the reason.
@@ -53,11 +54,12 @@ class InProcessProbe:
         workload: Workload,
         allocator: Allocator,
         names: Sequence[str],
-        gpu_uuid: str | None = None,
+        guard: Guard,
     ) -> None:
         self._workload = workload
         self._allocator = allocator
-        self._meter = Meter(gpu_uuid)
+        self._guard = guard
+        self._meter = Meter(guard.throttled)
         self._seen: set[Candidate] = set()
         self._engines: dict[str, engines.Engine] = {}
         self._reference = engines.build(engines.REFERENCE, model, workload.take(1))
@@ -83,12 +85,23 @@ class InProcessProbe:
     def __call__(self, candidate: Candidate, seconds: float) -> Outcome:
         """Measure a candidate, with about `seconds` of timed calls."""
         began = time.perf_counter()
-        try:
-            outcome = self._measure(candidate, seconds)
-        except Exception as error:
-            outcome = _classify(candidate, error)
+        with self._guard as guard:
+            outcome: Outcome | None = None
+            if not guard.alarm:
+                outcome = self._try(candidate, seconds)
+            if guard.alarm:  # whatever came of it, the candidate is not to blame
+                outcome = Failure(candidate, kind="stopped", message=guard.alarm)
+        assert outcome is not None  # noqa: S101  there is one, or an alarm
         elapsed_s = time.perf_counter() - began
-        return msgspec.structs.replace(outcome, elapsed_s=elapsed_s)
+        return msgspec.structs.replace(
+            outcome, elapsed_s=elapsed_s, memory_limit_bytes=guard.limit_bytes
+        )
+
+    def _try(self, candidate: Candidate, seconds: float) -> Outcome:
+        try:
+            return self._measure(candidate, seconds)
+        except Exception as error:
+            return _classify(candidate, error)
 
     def _measure(self, candidate: Candidate, seconds: float) -> Outcome:
         engine = self._engines.get(candidate.engine)
@@ -102,11 +115,11 @@ class InProcessProbe:
             return Failure(candidate, kind="mismatch", message=message)
         batches = _batches(self._workload, candidate.batch_size)
         self._allocator.reset()
-        device.reset_peak_resident()
+        host.reset_peak_resident()
         began = time.perf_counter()
         outputs = engine(batches[0])
         first_call_s = time.perf_counter() - began
-        peaks = self._allocator.peak_bytes(), device.peak_resident_bytes()
+        peaks = self._allocator.peak_bytes(), host.peak_resident_bytes()
         again = candidate in self._seen
         if candidate.engine != engines.REFERENCE and not again:
             found = self._difference(batches[0], outputs)
@@ -114,8 +127,6 @@ class InProcessProbe:
                 message = f"At {candidate.batch_size} rows {found}."
                 return Failure(candidate, kind="mismatch", message=message)
         del outputs
-        if not again:  # else the first call has filled the caches again
-            warm_up(engine, batches, seconds * WARM_UP_SHARE)
         timings = time_calls(
             engine,
             batches,
@@ -123,6 +134,10 @@ class InProcessProbe:
             concurrency=candidate.concurrency,
             fewest=MIN_CALLS_AGAIN if again else MIN_CALLS,
             meter=self._meter,
+            guard=self._guard,
+            last_call_s=first_call_s,
+            # Again, the first call has filled the caches.
+            warm_up_s=None if again else seconds * WARM_UP_SHARE,
         )
         self._seen.add(candidate)
         return Measurement(
@@ -133,7 +148,7 @@ class InProcessProbe:
             disturbed=timings.disturbed,
             warnings=tuple(f"Disturbed: {why}." for why in timings.reasons),
             device_peak_bytes=_highest(peaks[0], self._allocator.peak_bytes()),
-            host_peak_bytes=_highest(peaks[1], device.peak_resident_bytes()),
+            host_peak_bytes=_highest(peaks[1], host.peak_resident_bytes()),
         )
 
     def _difference(self, batch: Nested, outputs: Nested) -> str | None:

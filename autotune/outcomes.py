@@ -75,6 +75,8 @@ class Measurement(
             included; None where the allocator keeps no count.
         host_peak_bytes: Highest resident memory of the process during the probe.
         disturbed: How many of the timed calls something else on the machine disturbed.
+        memory_limit_bytes: The highest peak that was allowed then, which falls when others take
+            memory; None where that is not known.
         warnings: What a reader of the figures should know.
     """
 
@@ -84,6 +86,7 @@ class Measurement(
     device_peak_bytes: int | None = None
     host_peak_bytes: int | None = None
     disturbed: int = 0
+    memory_limit_bytes: int | None = None
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -100,6 +103,11 @@ class Measurement(
     def rows_per_s(self) -> float:
         """Rows of all timed calls over the time that they took together."""
         return self.candidate.batch_size * len(self.times_s) / (self.span_s or sum(self.times_s))
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether something else on the machine disturbed most of it."""
+        return 2 * self.disturbed >= len(self.times_s)
 
     @property
     def peak_bytes(self) -> int | None:
@@ -120,15 +128,17 @@ class OutOfMemory(
         candidate: What was tried.
         where: Whose memory ran out: "device" or "host".
         elapsed_s: Seconds that the probe took in all.
+        memory_limit_bytes: As of a `Measurement`.
         message: What the framework or the kernel said.
     """
 
     where: Literal["device", "host"] = "device"
     elapsed_s: float = 0.0
+    memory_limit_bytes: int | None = None
     message: str = ""
 
 
-FailureKind = Literal["timeout", "crash", "model_error", "mismatch"]
+FailureKind = Literal["timeout", "crash", "model_error", "mismatch", "stopped"]
 
 
 class Failure(_OnlyCandidate, frozen=True, kw_only=True, tag_field="outcome", tag="failure"):
@@ -136,20 +146,23 @@ class Failure(_OnlyCandidate, frozen=True, kw_only=True, tag_field="outcome", ta
 
     Attributes:
         candidate: What was tried.
-        kind: "timeout", "crash" (the child died), "model_error" (it raised), or "mismatch"
-            (the engine's answer differs from that of `keras`).
+        kind: "timeout", "crash" (the child died), "model_error" (it raised), "mismatch" (the
+            engine's answer differs from that of `keras`), or "stopped" (others took the memory,
+            or the GPU was lost: the candidate is not to blame).
         elapsed_s: Seconds that the probe took in all.
+        memory_limit_bytes: As of a `Measurement`.
         message: What is known of the reason.
     """
 
     kind: FailureKind
     elapsed_s: float = 0.0
+    memory_limit_bytes: int | None = None
     message: str = ""
 
 
 Outcome = Measurement | OutOfMemory | Failure
 
-Purpose = Literal["search", "confirm"]
+Purpose = Literal["search", "wait", "confirm"]
 
 
 class Block(Struct, frozen=True):
@@ -158,7 +171,8 @@ class Block(Struct, frozen=True):
     Attributes:
         outcome: What the probe brought back.
         round: Number of the round, rising.
-        purpose: "search" to find the answer; "confirm" to measure it afresh, with the baselines.
+        purpose: "search" to find the answer; "wait" to see a disturbance end; "confirm" to
+            measure the answer afresh, with the baselines.
     """
 
     outcome: Outcome

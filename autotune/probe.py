@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
-from autotune import device, errors
-from autotune.child import Child, ChildDied
+from autotune import errors, host
+from autotune.child import Child, ChildDied, Nursery
 from autotune.errors import AutotuneError, ProbeFailed
 from autotune.outcomes import Candidate, Failure, Outcome, OutOfMemory
 from autotune.records import Loaded
 from autotune.worker import Load, Reply, Try
 
-LOAD_TIMEOUT_S = 300.0  # importing a backend takes seconds, a large model minutes
+START_TIMEOUT_S = 120.0  # importing a backend takes seconds
+LOAD_TIMEOUT_S = 300.0  # a large model takes minutes
 PROBE_TIMEOUT_S = 120.0  # besides the timed calls; an allocator waits 10 s before it gives up,
 # and a compiler may take a minute
 
@@ -25,7 +27,10 @@ class IsolatedProbe:
 
     Args:
         request: What the child loads; its `id` does not matter.
-        load_timeout_s: Seconds for starting the child and loading the model.
+        fork: Whether the child may be forked from a process that has the backend imported, which
+            takes a tenth of the time after the first; where that is not safe, it is not done.
+        scratch: Folders to be removed if this process goes without closing the probe.
+        load_timeout_s: Seconds for loading the model, once the child is there.
         probe_timeout_s: Seconds for a probe, besides those for timed calls.
     """
 
@@ -33,12 +38,17 @@ class IsolatedProbe:
         self,
         request: Load,
         *,
+        fork: bool = True,
+        scratch: Sequence[str] = (),
         load_timeout_s: float = LOAD_TIMEOUT_S,
         probe_timeout_s: float = PROBE_TIMEOUT_S,
     ) -> None:
         self._request = request
         self._load_timeout_s = load_timeout_s
         self._probe_timeout_s = probe_timeout_s
+        self._fork = fork
+        self._scratch = scratch
+        self._nursery: Nursery | None = None
         self._child: Child | None = None
         self.loaded: Loaded | None = None
 
@@ -54,15 +64,28 @@ class IsolatedProbe:
         self.close()
 
     def close(self) -> None:
-        """End the child, whatever it is doing."""
+        """End the child, whatever it is doing, and its keeper."""
+        self._child = None
+        if self._nursery is not None:
+            self._nursery.close()
+            self._nursery = None
+
+    def _end_child(self) -> None:
         if self._child is not None:
             self._child.end()
             self._child = None
 
+    def _start_child(self) -> Child:
+        if self._nursery is not None and self._nursery.is_lost:
+            self.close()
+        if self._nursery is None:
+            self._nursery = Nursery(fork=self._fork, scratch=self._scratch)
+        return self._nursery.start(START_TIMEOUT_S)
+
     @property
     def pid(self) -> int | None:
         """Process id of the child; None while there is none."""
-        return self._child.process.pid if self._child else None
+        return self._child.pid if self._child else None
 
     def load(self) -> Loaded:
         """Start the child and have it load the model, unless that is done.
@@ -73,8 +96,8 @@ class IsolatedProbe:
             ProbeFailed: The child died or did not answer in time.
         """
         if self._child is None or self.loaded is None:
-            self._child = Child()
             try:
+                self._child = self._start_child()
                 reply = self._child.ask(self._request, self._load_timeout_s)
             except ChildDied as death:
                 self.close()
@@ -85,7 +108,7 @@ class IsolatedProbe:
                 self.close()
                 raise
             if reply.loaded is None:
-                self.close()
+                self._end_child()
                 raise _error_of(reply)
             self.loaded = reply.loaded
         return self.loaded
@@ -99,13 +122,13 @@ class IsolatedProbe:
             elapsed_s = time.perf_counter() - began
             return Failure(candidate, kind="crash", elapsed_s=elapsed_s, message=str(error))
         assert self._child is not None  # noqa: S101  load has made it
-        kills = device.kernel_memory_kills()
+        kills = host.kernel_memory_kills()
         try:
             request = Try(id=0, candidate=candidate, seconds=seconds)
             reply = self._child.ask(request, self._probe_timeout_s + 5 * seconds)
         except ChildDied as death:
-            self.close()
-            killed_for_memory = death.killed and device.kernel_memory_kills() > kills
+            self._child = None
+            killed_for_memory = death.killed and host.kernel_memory_kills() > kills
             return _outcome_of(candidate, death, killed_for_memory, time.perf_counter() - began)
         except BaseException:  # Ctrl-C: the child must not outlive the run
             self.close()
@@ -113,7 +136,7 @@ class IsolatedProbe:
         if reply.outcome is None:
             raise _error_of(reply)
         if isinstance(reply.outcome, OutOfMemory):
-            self.close()  # the next memory figure must come from a clean process
+            self._end_child()  # the next memory figure must come from a clean process
         return reply.outcome
 
 

@@ -94,13 +94,10 @@ def rounds_of(blocks: Sequence[Block]) -> tuple[Round, ...]:
     found = []
     for _, group in groupby(blocks, key=lambda block: (block.round, block.purpose)):
         row = list(group)
-        disturbed = sum(2 * getattr(b.outcome, "disturbed", 0) >= _calls(b.outcome) for b in row)
+        measured = [b.outcome for b in row if isinstance(b.outcome, Measurement)]
+        disturbed = sum(outcome.is_disturbed for outcome in measured)
         found.append(Round(row[0].purpose, len(row), disturbed))
     return tuple(found)
-
-
-def _calls(outcome: Outcome) -> int:
-    return len(outcome.times_s) if isinstance(outcome, Measurement) else 1
 
 
 def _limited_by(

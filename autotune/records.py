@@ -96,7 +96,8 @@ class Round(Struct, frozen=True):
     """Outcomes that were timed side by side.
 
     Attributes:
-        purpose: "search" to find the answer; "confirm" to measure it afresh.
+        purpose: "search" to find the answer; "wait" to see a disturbance end; "confirm" to
+            measure the answer afresh.
         outcomes: How many of them, in the order of the record's outcomes.
         disturbed: How many of those something else on the machine disturbed.
     """
@@ -104,6 +105,22 @@ class Round(Struct, frozen=True):
     purpose: Purpose
     outcomes: int
     disturbed: int
+
+
+class Forecast(Struct, frozen=True, kw_only=True):
+    """The memory that a candidate was expected to take, and what came of it.
+
+    Attributes:
+        candidate: What was to be tried.
+        upper_bound_bytes: Its peak was not expected to be higher.
+        peak_bytes: Its peak when it was first tried; None where it was not.
+        limit_bytes: What the bound was held against: with a higher one it was refused.
+    """
+
+    candidate: Candidate
+    upper_bound_bytes: int
+    peak_bytes: int | None
+    limit_bytes: int | None
 
 
 class Input(Struct, frozen=True):
@@ -144,6 +161,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     Attributes:
         device: Name of the device that ran the model.
         device_kind: "cpu" or "gpu".
+        device_id: NVML's UUID of the GPU; "" on a CPU, or where that is not known.
         cpu: Name of the processor.
         cpu_count: Processors that this process may use.
         memory_bytes: Memory that this process may use: physical, or the container's limit.
@@ -154,6 +172,7 @@ class Machine(Struct, frozen=True, kw_only=True):
 
     device: str
     device_kind: Literal["cpu", "gpu"]
+    device_id: str = ""
     cpu: str
     cpu_count: int
     memory_bytes: int
@@ -173,6 +192,8 @@ class Loaded(Struct, frozen=True, kw_only=True):
         sample_rows: How many rows stand for production input.
         counts_device_peaks: Whether the framework's allocator tells its peaks here.
         resident_bytes: Resident memory of the process with the model loaded.
+        memory_limit_bytes: The highest peak that a candidate may have, by what is free now; None
+            where that is not known.
         warnings: What a reader should know before trusting the figures.
     """
 
@@ -183,6 +204,7 @@ class Loaded(Struct, frozen=True, kw_only=True):
     sample_rows: int
     counts_device_peaks: bool
     resident_bytes: int
+    memory_limit_bytes: int | None
     warnings: tuple[str, ...]
 
 
@@ -193,9 +215,10 @@ class TuningRecord(Struct, frozen=True, kw_only=True, omit_defaults=False):
         goal: What was asked.
         outcomes: Every probe, in the order they were made.
         rounds: Which of the outcomes were timed side by side, and what for.
+        forecasts: Peaks expected and peaks met, and the candidates refused for theirs.
         baselines: What the recommendation is compared with.
         recommendation: The answer; None only in the record that `NoFeasibleBatchSize` carries.
-        memory_limit_bytes: What peaks were held against; None for no limit.
+        memory_limit_bytes: What peaks were held against at the end; None for no limit.
         budget_s: Seconds that were allowed.
         spent_s: Seconds that the probes took.
         seed: Seed of the search.
@@ -212,6 +235,7 @@ class TuningRecord(Struct, frozen=True, kw_only=True, omit_defaults=False):
     outcomes: tuple[Outcome, ...]
     recommendation: Recommendation | None
     rounds: tuple[Round, ...] = ()
+    forecasts: tuple[Forecast, ...] = ()
     baselines: tuple[Baseline, ...] = ()
     memory_limit_bytes: int | None = None
     budget_s: float = 0.0
@@ -287,6 +311,7 @@ class Progress(Struct, frozen=True, kw_only=True):
         best: Most rows per second so far; None before the first measurement.
         spent_s: Seconds that the probes took so far.
         budget_s: Seconds that are allowed.
+        purpose: What the probe is for; see `Block`.
     """
 
     candidate: Candidate
@@ -294,6 +319,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     best: Measurement | None
     spent_s: float
     budget_s: float
+    purpose: Purpose = "search"
 
 
 def json_schema() -> dict[str, Any]:

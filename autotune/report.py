@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
-from autotune.records import Baseline, Progress, Recommendation, TuningRecord
+from autotune.records import Baseline, Forecast, Progress, Recommendation, TuningRecord
 from autotune.units import format_bytes, format_rate, format_seconds
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def _facts(record: TuningRecord) -> list[str]:
             limit = record.memory_limit_bytes
             allowed = f" of {format_bytes(limit)}" if limit else ""
             facts.append(f"memory     {format_bytes(chosen.peak_bytes)} at the peak{allowed}")
+        facts += _forecasts(record.forecasts)
         if chosen.tied:
             facts.append("tied with  " + printable("; ".join(map(str, chosen.tied))))
         facts.append(f"confidence {_confidence(chosen)}")
@@ -53,6 +54,21 @@ def _facts(record: TuningRecord) -> list[str]:
         machine = record.machine
         facts.append(f"machine    {printable(machine.device)}, {machine.cpu_count} processors")
     facts.append(f"effort     {_effort(record)}")
+    return facts
+
+
+def _forecasts(forecasts: Sequence[Forecast]) -> list[str]:
+    """How the forecasts of memory came out, and the least that was refused for its forecast."""
+    met = [f for f in forecasts if f.peak_bytes is not None]
+    refused = [f for f in forecasts if f.peak_bytes is None]
+    above = sum((f.peak_bytes or 0) > f.upper_bound_bytes for f in met)
+    facts = []
+    if met:
+        facts.append(f"forecast   {above or 'none'} of {len(met)} peaks above the forecast's bound")
+    if refused:
+        least = min(refused, key=lambda f: f.upper_bound_bytes)
+        needed = format_bytes(least.upper_bound_bytes)
+        facts.append(f"refused    {printable(str(least.candidate))}: it may need {needed}")
     return facts
 
 
@@ -149,7 +165,12 @@ def _cell(outcomes: list[Outcome]) -> str:
 def progress_line(progress: Progress) -> str:
     """Say on one line what is being tried and what is best so far."""
     left = format_seconds(max(0.0, progress.budget_s - progress.spent_s))
-    line = f"{left} left, trying {progress.candidate}"
+    doing = {
+        "search": f"trying {progress.candidate}",
+        "wait": "waiting for other processes to be quiet",
+        "confirm": f"measuring {progress.candidate} afresh",
+    }[progress.purpose]
+    line = f"{left} left, {doing}"
     if progress.best is not None:
         line += f"; best {format_rate(progress.best.rows_per_s)} at {progress.best.candidate}"
     return printable(line)

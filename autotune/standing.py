@@ -31,6 +31,7 @@ OFTEN = 3  # blocks of a candidate before it may be the answer
 CALM = 0.8  # quantile of the rounds' tides that stands for a calm machine
 SLOWER = 0.08  # as a log ratio: a round that far below the calm ones is disturbed
 ALWAYS = 0.9  # share of disturbed blocks
+MANY = 4  # so many disturbed blocks are worth one, and so are more
 
 
 class Standing:
@@ -38,7 +39,8 @@ class Standing:
 
     Args:
         goal: What to maximise, and under which limits.
-        memory_limit_bytes: What peaks are held against; None for no limit.
+        memory_limit_bytes: What peaks are held against at first; None for no limit. It falls
+            with what the blocks tell: an answer must fit beside whoever else comes.
         blocks: Every probe, in order.
     """
 
@@ -61,6 +63,8 @@ class Standing:
     def add(self, block: Block) -> None:
         """Take in one more block; what follows from all of them is worked out anew."""
         self.blocks.append(block)
+        limits = [self.memory_limit_bytes, block.outcome.memory_limit_bytes]
+        self.memory_limit_bytes = min((n for n in limits if n is not None), default=None)
         self._worth.append(self._value(block))
         self.known.setdefault(block.outcome.candidate, Known()).add(block)
         self._over.append(self._calls_over_budget(block))
@@ -93,7 +97,11 @@ class Standing:
     @cached_property
     def measured(self) -> dict[Candidate, Measurement]:
         """The measurements of each candidate that never failed, put together."""
-        return pooled([block.outcome for block in self.blocks])
+        return pooled([block.outcome for block in self.blocks if not self._has_failed(block)])
+
+    def _has_failed(self, block: Block) -> bool:
+        stopped = not isinstance(block.outcome, Measurement)
+        return stopped or self.known[block.outcome.candidate].failed
 
     def undisturbed(self, candidate: Candidate) -> Measurement:
         """A candidate's measurements on which its limits are judged: the calm ones, if any."""
@@ -111,8 +119,7 @@ class Standing:
             if isinstance(outcome, Measurement) and not self.known[outcome.candidate].failed:
                 if self.goal.objective == "makespan":
                     value = self._value_in_job(outcome.candidate, math.exp(value))
-                disturbed = 2 * outcome.disturbed >= len(outcome.times_s)
-                found.setdefault(block.round, {})[outcome.candidate] = value, disturbed
+                found.setdefault(block.round, {})[outcome.candidate] = value, outcome.is_disturbed
         return found
 
     def _value_in_job(self, candidate: Candidate, rows_per_s: float) -> float:
@@ -121,9 +128,22 @@ class Standing:
 
     @cached_property
     def is_always_disturbed(self) -> bool:
-        """Whether nearly all rounds were disturbed: then that is how this machine is now."""
-        flags = [disturbed for row in self.rounds.values() for _, disturbed in row.values()]
+        """Whether nearly all blocks were disturbed: then that is how this machine is now.
+
+        What was timed only to see a disturbance end is not counted.
+        """
+        flags = [
+            block.outcome.is_disturbed
+            for block in self.blocks
+            if isinstance(block.outcome, Measurement) and block.purpose != "wait"
+        ]
         return sum(flags) > ALWAYS * len(flags)
+
+    @property
+    def is_disturbed_now(self) -> bool:
+        """Whether something disturbed the last probe."""
+        last = self.blocks[-1].outcome if self.blocks else None
+        return isinstance(last, Measurement) and last.is_disturbed
 
     @cached_property
     def fit(self) -> Fit[Candidate]:
@@ -131,7 +151,10 @@ class Standing:
 
         The fresh measurement has no part in it: it must not choose whom it is to confirm.
         """
-        return Fit([self.rounds[number] for number in self._search_rounds])
+        rounds = [self.rounds[number] for number in self._search_rounds]
+        if self.is_always_disturbed:  # then no block is worth less than another
+            rounds = [{c: (value, False) for c, (value, _) in row.items()} for row in rounds]
+        return Fit(rounds)
 
     @cached_property
     def _search_rounds(self) -> list[int]:
@@ -245,15 +268,26 @@ class Standing:
         return self._all_calls[candidate][1]
 
     def times_tried(self, candidate: Candidate) -> int:
-        """In how many blocks the candidate was timed."""
-        return len(self.known[candidate].parts)
+        """In how many blocks the candidate was timed; all disturbed ones count as one at most."""
+        parts = self.known[candidate].parts
+        if self.is_always_disturbed:
+            return len(parts)
+        disturbed = sum(part.is_disturbed for part in parts)
+        return len(parts) - disturbed + (disturbed >= MANY)
 
     @cached_property
     def _eligible(self) -> list[Candidate]:
-        """Allowed candidates that were timed often enough to be believed, if there are any."""
+        """Allowed candidates that were timed often enough to be believed, if there are any.
+
+        One timed twice is believed where it is ahead of all those by more than the noise.
+        """
         passed = [c for c in self.allowed if self.verdict(c) == "pass"] or self.allowed
         often = [c for c in passed if self.times_tried(c) >= OFTEN]
-        return often or passed
+        if not often:
+            return passed
+        best = max(often, key=lambda c: self.levels[c])
+        twice = [c for c in passed if self.times_tried(c) >= 2]
+        return [c for c in twice if c in often or self.gap(c, best).low > 0]
 
     @cached_property
     def best(self) -> Candidate | None:

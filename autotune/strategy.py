@@ -21,6 +21,7 @@ from autotune.refining import refine
 from autotune.standing import Standing
 
 FIELD = 6  # candidates in a round: more would stretch it over too much time
+BASELINE_ROUNDS = 5  # quiet ones are enough for what only stands beside the answer
 CONFIRM_SHARE = 0.25  # of the budget, at most, is kept for the fresh measurement
 
 
@@ -49,11 +50,26 @@ def plan_race(standing: Standing, joiner: Candidate | None = None) -> Plan | Non
     return Plan(tuple(dict.fromkeys(c for c in field if c is not None))[:FIELD])
 
 
+def plan_waiting(standing: Standing) -> Plan | None:
+    """While something disturbs, return a round of the quickest probe there is, to see it end.
+
+    What is timed meanwhile is worth little, and larger batches take long to time.
+    """
+    if not standing.is_disturbed_now or not standing.allowed:
+        return None
+    known = standing.known
+    return Plan((min(standing.allowed, key=lambda c: known[c].elapsed_s),), "wait")
+
+
 def plan_confirmation(
     standing: Standing, baselines: Sequence[Candidate], limit_s: float
 ) -> Plan | None:
     """Return the next round of the fresh measurement; None when there are enough."""
     chosen = standing.chosen
-    if chosen is None or Confirmation(standing, chosen).is_enough(limit_s):
+    if chosen is None:
         return None
-    return Plan(tuple(dict.fromkeys([chosen, *baselines])), "confirm")
+    confirmation = Confirmation(standing, chosen)
+    if confirmation.is_enough(limit_s):
+        return None
+    wanted = [c for c in baselines if confirmation.count_calm(c) < BASELINE_ROUNDS]
+    return Plan(tuple(dict.fromkeys([chosen, *wanted])), "confirm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import itertools
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from autotune.disturbance import Meter
 from autotune.flights import fly
+from autotune.guard import Guard
 from autotune.nesting import Nested
 
 MAX_CALLS = 1_000  # more tell nothing new, and every one is kept in the record
@@ -21,6 +23,8 @@ STEADY_SPREAD = 0.10  # warm enough when the last calls lie this close together
 SLICE_S = 0.1  # disturbance is judged in slices: shorter ones cannot be
 
 Call = Callable[[Nested], Nested]
+Timing = tuple[float, float]  # when a call began and ended
+Run = Callable[[Iterable[Nested]], Iterable[Timing]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +44,6 @@ class Timings:
     reasons: tuple[str, ...]
 
 
-def warm_up(call: Call, batches: Sequence[Nested], seconds: float) -> None:
-    """Call until the last calls took about the same time."""
-    began = time.perf_counter()
-    times: list[float] = []
-    for batch in itertools.islice(itertools.cycle(batches), MAX_WARM_UP_CALLS):
-        start = time.perf_counter()
-        call(batch)
-        now = time.perf_counter()
-        times.append(now - start)
-        last = times[-STEADY_CALLS:]
-        steady = len(last) == STEADY_CALLS and max(last) <= (1 + STEADY_SPREAD) * min(last)
-        if steady or now - began > seconds:
-            break
-
-
 def time_calls(
     call: Call,
     batches: Sequence[Nested],
@@ -63,6 +52,9 @@ def time_calls(
     concurrency: int,
     fewest: int,
     meter: Meter,
+    guard: Guard,
+    last_call_s: float = 0.0,
+    warm_up_s: float | None = None,
 ) -> Timings:
     """Time calls on batches in turn.
 
@@ -71,25 +63,35 @@ def time_calls(
         batches: What to call it on.
         seconds: How long, about.
         concurrency: Calls in flight.
-        fewest: Calls of each flight that are made however long they take.
+        fewest: Calls of each flight that are made however long they take; but only one is
+            where the call before took longer than `seconds`.
         meter: Tells what else happened on the machine.
+        guard: Ends the calls early where memory runs short; one is always made.
+        last_call_s: Seconds of the call before.
+        warm_up_s: Seconds for calls before, until they take about the same time; None for no
+            such calls.
     """
 
-    def timed(batch: Nested) -> tuple[float, float]:
+    def timed(batch: Nested) -> Timing:
         start = time.perf_counter()
         call(batch)
         return start, time.perf_counter()
 
-    calls: list[tuple[float, float]] = []
+    calls: list[Timing] = []
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_no_garbage_collection())
-        slices = _Slices(meter)
-        turns = _until(seconds, concurrency, batches, fewest)
-        flights: Iterable[tuple[float, float]] = map(timed, turns)
+        run: Run = functools.partial(map, timed)
         if concurrency > 1:
             pool = stack.enter_context(ThreadPoolExecutor(concurrency))
-            flights = fly(pool, timed, turns, concurrency)
-        for timing in flights:
+            run = functools.partial(fly, pool, timed, concurrency=concurrency)
+        if warm_up_s is not None:
+            last_call_s = _warm_up(run, batches, warm_up_s, concurrency)
+        turns = _until(seconds, concurrency, batches, fewest, guard)
+        if last_call_s > seconds:
+            turns = itertools.islice(itertools.cycle(batches), concurrency)
+        guard.settle()
+        stack.enter_context(_no_garbage_collection())
+        slices = _Slices(meter)
+        for timing in run(turns):
             calls.append(timing)
             slices.count(timing[1])
         slices.close(calls[-1][1])
@@ -100,6 +102,25 @@ def time_calls(
         disturbed=slices.disturbed,
         reasons=slices.reasons,
     )
+
+
+def _warm_up(run: Run, batches: Sequence[Nested], seconds: float, concurrency: int) -> float:
+    """Call on every thread until the last calls took about the same time; return the last's."""
+    deadline = time.perf_counter() + seconds
+    times: list[float] = []
+
+    def turns() -> Iterator[Nested]:
+        most = itertools.islice(itertools.cycle(batches), MAX_WARM_UP_CALLS * concurrency)
+        for count, batch in enumerate(most):
+            last = times[-STEADY_CALLS:]
+            steady = len(last) == STEADY_CALLS and max(last) <= (1 + STEADY_SPREAD) * min(last)
+            if count >= concurrency and (steady or time.perf_counter() > deadline):
+                break
+            yield batch
+
+    for start, end in run(turns()):
+        times.append(end - start)
+    return times[-1]
 
 
 class _Slices:
@@ -128,13 +149,14 @@ class _Slices:
 
 
 def _until(
-    seconds: float, concurrency: int, batches: Sequence[Nested], fewest: int
+    seconds: float, concurrency: int, batches: Sequence[Nested], fewest: int, guard: Guard
 ) -> Iterator[Nested]:
     """Batches in turn until the time is over, but no fewer and no more than the limits."""
     deadline = time.perf_counter() + seconds
     turns = itertools.islice(itertools.cycle(batches), MAX_CALLS * concurrency)
     for count, batch in enumerate(turns):
-        if count >= fewest * concurrency and time.perf_counter() >= deadline:
+        enough = count >= fewest * concurrency and time.perf_counter() >= deadline
+        if enough or (count and guard.is_alarmed()):
             break
         yield batch
 

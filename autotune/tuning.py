@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
-from autotune import device
+from autotune import backends, host
 from autotune.driver import Strategy
 from autotune.engines import BASELINE, REFERENCE
 from autotune.engines import NAMES as ENGINES
@@ -28,6 +28,7 @@ from autotune.errors import (
     NoFeasibleBatchSize,
 )
 from autotune.goal import MOST_ROWS_PER_SECOND, Goal
+from autotune.guard import PROCESS_PER_ALLOCATED
 from autotune.nesting import Nested
 from autotune.outcomes import Candidate, Probe
 from autotune.predictor import TunedPredictor
@@ -35,7 +36,7 @@ from autotune.probe import IsolatedProbe
 from autotune.records import Loaded, Progress, TuningRecord
 from autotune.searching import check_arguments, search
 from autotune.studies import bind
-from autotune.subjects import Subject, subject_of
+from autotune.subjects import Parcel, Subject, subject_of
 from autotune.units import format_bytes
 from autotune.worker import DrawnRows, Load, SavedRows
 from autotune.workload import Synthetic, Workload
@@ -48,12 +49,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("autotune")
 
-Isolation = Literal["process", "none"]
+Isolation = Literal["process", "spawn", "none"]
 
-RESERVE = 0.10  # of free memory, left for everybody else
-# A fresh process took 1.57 to 1.61 times what TensorFlow's allocator counted, above what it
-# took before the first batch (measured on a CPU).
-PROCESS_PER_ALLOCATED = 1.6
+LESS = 0.9  # of the memory that there was at first: that much less is worth a word
 MAX_SAMPLE_BYTES = 2**30  # more rows than that only make the copy for the child slow
 MAX_CONCURRENCY = 4
 # What the answer is compared with: how people run a model who have not tuned it.
@@ -84,9 +82,11 @@ def tune(
         goal: What to maximise, and under which limits; by default the most rows per second.
         engines: Engines to try; None for all that can run the model here.
         concurrency: Numbers of batches in flight to try; None for powers of two up to the
-            processors that this process may use, at most 4.
+            processors that this process may use, by its affinity and CPU quota, at most 4.
         budget_s: Seconds for probing; loading the model comes on top.
-        isolation: "process" probes in a child, whose death harms nobody; "none" in this process.
+        isolation: "process" probes in a child, whose death harms nobody, and which is forked
+            from a process that has the backend imported where that is safe; "spawn" never forks;
+            "none" probes in this process.
         study: An Optuna study to write to and go on from; see `open_study`.
         strategy: "ladder", or "sampler" for the study's own sampler.
         seed: Seed of the search.
@@ -154,12 +154,22 @@ def _make_ready(
     seed: int,
 ) -> tuple[Probe, Loaded]:
     """Make the probe, in a child or in this process, with model and rows loaded."""
-    warning = ""
-    if isolation == "process":
+    warning = why = backends.holds_gpu()
+    if why:
+        warning = (
+            f"Measuring in this process, where running out of memory ends the program: {why}, so a "
+            "child would find none. To have it measured in a process of its own, tune before the "
+            "model is used."
+        )
+        _log.warning("%s", warning)
+    if isolation != "none" and not why:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autotune-")))
         try:
-            request = _request(subject, rows, folder, engines, seed)
-            child = stack.enter_context(IsolatedProbe(request))
+            parcel = subject.pack(folder, rows)
+            request = _request(parcel, subject.name, folder, engines, seed)
+            scratch = (str(folder), *parcel.scratch)
+            fork = isolation == "process"
+            child = stack.enter_context(IsolatedProbe(request, fork=fork, scratch=scratch))
             return child, child.load()
         except ModelNotPortable as error:
             warning = (
@@ -177,14 +187,13 @@ def _make_ready(
 
 
 def _request(
-    subject: Subject,
-    rows: Workload | Synthetic,
+    parcel: Parcel,
+    name: str,
     folder: Path,
     engines: Sequence[str] | None,
     seed: int,
 ) -> Load:
-    """Write what the child needs to `folder`, and say where it lies."""
-    parcel = subject.pack(folder, rows)
+    """Write the rows that the child needs to `folder`, and say where everything lies."""
     sample: SavedRows | DrawnRows
     if isinstance(parcel.rows, Synthetic):
         sample = DrawnRows(parcel.rows.rows, parcel.rows.shapes)
@@ -195,20 +204,20 @@ def _request(
     return Load(
         id=0,
         model=parcel.model,
-        name=subject.name,
+        name=name,
         sample=sample,
         engines=tuple(engines) if engines else None,
         python_path=tuple(str(Path(path).absolute()) for path in (*sys.path, "")),
         expected=parcel.expected,
         save_to=parcel.save_to,
         seed=seed,
-        scratch=(str(folder), *parcel.scratch),
     )
 
 
 def _flights() -> list[int]:
-    """Powers of two up to the processors that this process may use."""
-    most = min(MAX_CONCURRENCY, device.cpu_count())
+    """Powers of two up to the processors that this process may use, by affinity and quota."""
+    processors = min(host.cpu_count(), host.cpu_quota() or MAX_CONCURRENCY)
+    most = min(MAX_CONCURRENCY, max(1, round(processors)))
     return [flights for flights in (1, 2, 4) if flights <= most]
 
 
@@ -229,30 +238,25 @@ def _subject_matter(
 def _memory_limit(goal: Goal, loaded: Loaded) -> int | None:
     """What the peaks of candidates are held against, in bytes; None where nothing is known.
 
-    On a GPU that is memory of the GPU. On a CPU the budget is for the whole process, and the
-    peaks are the framework's allocator's if it counts them.
+    On a GPU the goal's budget is for what the allocator counts, on a CPU for the whole process.
     """
-    if loaded.machine.device_kind == "gpu":
-        free = [gpu.memory.free_bytes for gpu in device.gpus()]
-        by_default = int((1 - RESERVE) * free[0]) if len(free) == 1 else None
-        return goal.memory_budget_bytes or by_default
-    available = int((1 - RESERVE) * device.host_memory().free_bytes) + loaded.resident_bytes
-    budget = goal.memory_budget_bytes or available
-    if not loaded.counts_device_peaks:
-        return budget
-    limit = int((budget - loaded.resident_bytes) / PROCESS_PER_ALLOCATED)
-    if limit <= 0:
+    budget = goal.memory_budget_bytes
+    if budget and loaded.machine.device_kind == "cpu" and loaded.counts_device_peaks:
+        budget = int((budget - loaded.resident_bytes) / PROCESS_PER_ALLOCATED)
+    limits = [limit for limit in (budget, loaded.memory_limit_bytes) if limit is not None]
+    if limits and min(limits) <= 0:
         raise NoFeasibleBatchSize(
             f"No batch size fits: the process with the model takes "
-            f"{format_bytes(loaded.resident_bytes)} before the first batch, and "
-            f"{format_bytes(budget)} may be used. Raise the memory budget."
+            f"{format_bytes(loaded.resident_bytes)} before the first batch, and no more than "
+            f"{format_bytes(goal.memory_budget_bytes or loaded.resident_bytes)} may be used. "
+            "Raise the memory budget, or free memory."
         )
-    return limit
+    return min(limits, default=None)
 
 
 def _complete(record: TuningRecord, loaded: Loaded, sample: Nested | Synthetic) -> TuningRecord:
     """Add what the search cannot know: model, machine, date, warnings."""
-    warnings = list(loaded.warnings)
+    warnings = [*loaded.warnings, *_memory_taken(record, loaded)]
     if isinstance(sample, Synthetic):
         warnings.append(
             "The rows were drawn at random: speed can depend on the values, so tune with real rows "
@@ -267,3 +271,15 @@ def _complete(record: TuningRecord, loaded: Loaded, sample: Nested | Synthetic) 
         warnings=tuple(warnings),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
+
+
+def _memory_taken(record: TuningRecord, loaded: Loaded) -> list[str]:
+    """Say so where others took so much memory that less was tried."""
+    limits = [o.memory_limit_bytes for o in record.outcomes if o.memory_limit_bytes is not None]
+    first = loaded.memory_limit_bytes
+    if first is None or not limits or min(limits) > LESS * first:
+        return []
+    return [
+        f"Other processes took memory during the search: at first {format_bytes(first)} could be "
+        f"used, later {format_bytes(min(limits))}. The answer fits beside them."
+    ]

@@ -1,20 +1,20 @@
 """The child's side: load the model once, then answer one request a line until told to stop.
 
-Run by `probe` as `python -m autotune.worker FD`, where FD is a socket. Standard output and error
-are not the channel, because native code prints there. Nothing but JSON crosses.
+Forked or started by its `keeper`, in the latter case as `python -m autotune.worker FD`, where FD is
+a socket. Standard output and error are not the channel, because native code prints there. Nothing
+but JSON crosses.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
-import os
-import select
-import shutil
+import signal
 import socket
 import sys
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     import keras
 
     from autotune.measure import InProcessProbe
+
+
+OOM_SCORE = 1000  # added when the kernel looks whom to end for memory: this process first
+_PR_SET_PDEATHSIG = 1
 
 
 class FileSource(Struct, frozen=True, tag="file"):
@@ -71,7 +75,6 @@ class Load(Struct, frozen=True, kw_only=True, tag="load"):
             arrived whole; "" for none.
         save_to: Where to save the model as `.keras`; "" for nowhere.
         seed: Seed for drawn rows.
-        scratch: Folders that the tuner removes at its end, or the child if it has none.
     """
 
     id: int
@@ -83,7 +86,6 @@ class Load(Struct, frozen=True, kw_only=True, tag="load"):
     expected: str = ""
     save_to: str = ""
     seed: int = 0
-    scratch: tuple[str, ...] = ()
 
 
 class Try(Struct, frozen=True, kw_only=True, tag="try"):
@@ -94,40 +96,74 @@ class Try(Struct, frozen=True, kw_only=True, tag="try"):
     seconds: float
 
 
+class Inspect(Struct, frozen=True, kw_only=True, tag="inspect"):
+    """Start the backend, and tell of the device that it uses."""
+
+    id: int
+
+
+class Inspected(Struct, frozen=True, kw_only=True):
+    """What Keras's backend runs models on.
+
+    Attributes:
+        backend: Its name.
+        device: Name of the device.
+        device_kind: "cpu" or "gpu".
+        device_id: NVML's UUID of the GPU; "" on a CPU, or where that is not certain.
+        blind: Why the GPU cannot be watched; "" where it can.
+        total_bytes: Memory of the device; None where that is not told.
+        preallocates: Whether the backend takes all of a GPU's memory at once, unless it is told
+            not to, as autotune tells it in its child.
+    """
+
+    backend: str
+    device: str
+    device_kind: Literal["cpu", "gpu"]
+    device_id: str
+    blind: str
+    total_bytes: int | None
+    preallocates: bool
+
+
 class Reply(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Answer to one request: just one of `loaded`, `outcome` and `error`."""
+    """Answer to one request: just one of these, but for `id` and `error_type`."""
 
     id: int
     loaded: Loaded | None = None
     outcome: Outcome | None = None
+    inspected: Inspected | None = None
     error: str = ""
     error_type: str = ""
 
 
-Request = Load | Try
+Request = Load | Try | Inspect
 
 
 def main() -> None:
     """Serve requests from the socket whose number is the only argument."""
-    channel = socket.socket(fileno=int(sys.argv[1]))
-    scratch: list[str] = []
-    _die_with_tuner(channel, scratch)
-    _volunteer_for_the_kernel()
-    serve(channel, scratch)
+    work(int(sys.argv[1]))
 
 
-def serve(channel: socket.socket, scratch: list[str]) -> None:
-    """Answer requests until the other side closes the channel; note its scratch folders."""
+def work(channel: int) -> None:
+    """Answer requests in this process, which is for nothing else, until the socket is closed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # should the keeper go first
+    volunteer_for_the_kernel(OOM_SCORE)
+    serve(socket.socket(fileno=channel))
+
+
+def serve(channel: socket.socket) -> None:
+    """Answer requests until the other side closes the channel."""
     probe: InProcessProbe | None = None
     decoder = msgspec.json.Decoder(Request)
     for line in channel.makefile("rb"):
         request = decoder.decode(line)
         try:
             if isinstance(request, Load):
-                scratch.extend(request.scratch)
                 probe, loaded = load(request)
                 gc.freeze()  # a collection before each probe need not walk all of TensorFlow
                 reply = Reply(id=request.id, loaded=loaded)
+            elif isinstance(request, Inspect):
+                reply = Reply(id=request.id, inspected=inspect())
             else:
                 assert probe is not None  # noqa: S101  the tuner loads first
                 reply = Reply(id=request.id, outcome=probe(request.candidate, request.seconds))
@@ -140,11 +176,12 @@ def serve(channel: socket.socket, scratch: list[str]) -> None:
 
 def load(request: Load) -> tuple[InProcessProbe, Loaded]:
     """Open model and rows, check that they fit each other, and make the probe."""
+    from autotune import backends
     from autotune.bench import set_up
     from autotune.workload import Synthetic, Workload
 
     sys.path.extend(path for path in request.python_path if path not in sys.path)
-    _let_gpu_memory_grow()
+    backends.let_memory_grow()
     sample: Workload | Synthetic
     if isinstance(request.sample, SavedRows):
         sample = Workload.open_saved(Path(request.sample.folder))
@@ -157,6 +194,28 @@ def load(request: Load) -> tuple[InProcessProbe, Loaded]:
     if request.save_to:
         loaded = _save(model, request.save_to, loaded)
     return probe, loaded
+
+
+def inspect() -> Inspected:
+    """Start the backend and look at the device that it uses."""
+    from autotune import backends
+
+    backends.let_memory_grow()
+    import keras
+
+    from autotune.device import device_of
+
+    backend = keras.config.backend()
+    device = device_of(backend)
+    return Inspected(
+        backend=backend,
+        device=device.name,
+        device_kind=device.kind,
+        device_id=device.gpu.uuid if device.gpu else "",
+        blind=device.blind,
+        total_bytes=device.total_bytes,
+        preallocates=backend in backends.PREALLOCATING,
+    )
 
 
 def _save(model: keras.Model, path: str, loaded: Loaded) -> Loaded:
@@ -197,41 +256,10 @@ def _check_arrived_whole(model: keras.Model, sample: Any, folder: Path) -> None:
         raise ModelNotPortable(f"The model does not survive being saved and loaded: {found}.")
 
 
-def _let_gpu_memory_grow() -> None:
-    """Keep TensorFlow from taking all GPU memory at once, which would blind every reading."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    import keras
-
-    if keras.config.backend() == "tensorflow":
-        import tensorflow as tf
-
-        for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)
-
-
-def _die_with_tuner(channel: socket.socket, scratch: list[str]) -> None:
-    """End this process as soon as the tuner's end of the channel is gone, however it went.
-
-    At an orderly end the tuner kills the child first: one that sees the channel go has
-    outlived its tuner, and clears up after it.
-    """
-
-    def watch() -> None:
-        poll = select.poll()
-        poll.register(channel, select.POLLRDHUP | select.POLLHUP)
-        poll.poll()
-        for folder in scratch:
-            shutil.rmtree(folder, ignore_errors=True)
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _volunteer_for_the_kernel() -> None:
-    """When memory runs out, have the kernel end this process and not the tuner."""
-    path = Path("/proc/self/oom_score_adj")
-    if path.exists():
-        path.write_text("1000")
+def volunteer_for_the_kernel(score: int) -> None:
+    """When memory runs out, have the kernel end this process rather than the tuner."""
+    with contextlib.suppress(OSError):  # not Linux, or started with a higher score
+        Path("/proc/self/oom_score_adj").write_text(str(score))
 
 
 if __name__ == "__main__":

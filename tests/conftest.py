@@ -8,10 +8,13 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from tests.fake_driver import FakeDriver
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -87,3 +90,13 @@ def write_module(
     yield write
     for name in written:
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def fake_driver(tmp_path: Path) -> Iterator[FakeDriver]:
+    """Two GPUs that NVML and CUDA see in this process; the second is the faster one."""
+    from tests.fake_driver import FakeDriver, need_compiler
+
+    need_compiler()
+    with FakeDriver(tmp_path).loaded() as driver:
+        yield driver

@@ -60,7 +60,7 @@ OPTIONS = {
     "--objective speed": ("'speed'", "throughput, makespan, latency"),
     "--objective makespan": ("'makespan'", "rows"),
     "--strategy genetic": ("'genetic'", "ladder, sampler"),
-    "--isolation docker": ("'docker'", "process, none"),
+    "--isolation docker": ("'docker'", "process, spawn, none"),
     "--engine warp": ("'warp'", "keras, compiled"),
     "--concurrency 0": ("concurrency", "0"),
     "--out x.npy": ("x.npy", "not a folder"),
@@ -119,7 +119,7 @@ def refused(
 ) -> Refused:
     """Run a command in this process, plainly and with --json; no child may be started."""
 
-    def no_child() -> None:
+    def no_child(**_: Any) -> None:
         raise AssertionError("A child was started")
 
     def run(line: str, *words: str, code: int = 2) -> None:
@@ -132,7 +132,7 @@ def refused(
 
     monkeypatch.chdir(place)
     monkeypatch.setattr(tempfile, "tempdir", str(place / "tmp"))
-    monkeypatch.setattr(probe, "Child", no_child)
+    monkeypatch.setattr(probe, "Nursery", no_child)
     return run
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autotune import device
+from autotune import host
 from autotune.bench import set_up
 from autotune.describe import describe_machine, describe_model
+from autotune.device import device_of
 from autotune.errors import InvalidModel, InvalidSample
 from autotune.models import fingerprint
 from autotune.outcomes import Candidate, Measurement
@@ -87,9 +88,9 @@ def test_inputs_that_a_model_does_not_tell_are_those_of_the_sample(keras: Any) -
 
 def test_the_machine_is_described(keras: Any) -> None:
     """The machine has a device, processors, memory, and the versions that made the figures."""
-    machine = describe_machine("tensorflow")
+    machine = describe_machine(device_of("tensorflow"))
     assert machine.device_kind in ("cpu", "gpu")
-    assert machine.cpu_count == device.cpu_count() > 0
-    assert machine.memory_bytes == device.host_memory().total_bytes
+    assert machine.cpu_count == host.cpu_count() > 0
+    assert machine.memory_bytes == host.memory().total_bytes
     assert machine.versions["keras"] == keras.__version__
     assert {"python", "numpy", "tensorflow"} <= set(machine.versions)

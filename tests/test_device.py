@@ -1,175 +1,128 @@
-"""Memory and name of the machine, asked of the real one where it can answer."""
+"""The device that runs the model, matched with NVML's, and watched: on a fake driver."""
 
 from __future__ import annotations
 
-import os
-import sys
-import types
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import psutil
 import pytest
 
-from autotune import device
+from autotune import backends
+from autotune.backends import Choice
+from autotune.device import Device, device_of, match
+from autotune.guard import RESERVE, Guard
+from tests.fake_driver import GIB, OTHER, PART, WHOLE, FakeDriver
+from tests.waiting import wait_until
 
-MIB = 2**20
-SetLimits = Callable[..., None]
 
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="needs /proc, which Linux has"
-)
+def uuid_of(ordinal: int, count: int, name: str = "") -> str:
+    """NVML's id of a framework's GPU, or why there is none."""
+    found = match(Choice(ordinal, count, name))
+    return found if isinstance(found, str) else found.uuid
 
 
 @pytest.fixture
-def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SetLimits:
-    """Put the root of both cgroup versions into a folder of this test, with the given files."""
-    if not list(device._cgroup_folders()):
-        pytest.skip("needs memory cgroups, which Linux has")
-    monkeypatch.setattr(device, "_CGROUP", tmp_path)
-
-    def write(limit: object, used: int, cache: int = 0, kills: int = 0) -> None:
-        (tmp_path / "memory").mkdir(exist_ok=True)
-        files = {
-            "memory.max": limit,
-            "memory.current": used,
-            "memory.stat": f"anon 1\ninactive_file {cache}",
-            "memory.events": f"oom 0\noom_kill {kills}",
-            "memory/memory.limit_in_bytes": 2**63 - 4096 if limit == "max" else limit,
-            "memory/memory.usage_in_bytes": used,
-            "memory/memory.stat": f"inactive_file 1\ntotal_inactive_file {cache}",
-            "memory/memory.oom_control": f"under_oom 0\noom_kill {kills}",
-        }
-        for name, value in files.items():
-            (tmp_path / name).write_text(f"{value}\n")
-
-    return write
+def on_gpu(fake_driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
+    """A backend that says it runs on the first of two GPUs, which is NVML's second."""
+    monkeypatch.setattr(backends, "kind_of", lambda _: "gpu")
+    monkeypatch.setattr(backends, "gpu_of", lambda _: Choice(0, 2, "NVIDIA Fake 2"))
+    return fake_driver
 
 
-def test_the_limit_is_never_above_the_machine() -> None:
-    """A process cannot have more memory than the machine has, nor more free than in all."""
-    memory = device.host_memory()
-    assert 0 < memory.total_bytes <= psutil.virtual_memory().total
-    assert 0 <= memory.free_bytes <= memory.total_bytes
+def test_a_gpu_is_matched_by_what_both_call_it(fake_driver: FakeDriver) -> None:
+    """CUDA counts the fastest first, NVML by place; names are compared where both tell one."""
+    assert uuid_of(0, 2) == OTHER
+    assert uuid_of(1, 2) == WHOLE
+    assert uuid_of(0, 2, "NVIDIA Fake 2") == OTHER
 
 
-def test_a_container_limits_the_memory(cgroup: SetLimits) -> None:
-    """The container's limit is the total; cache that the kernel gives back counts as free."""
-    cgroup(limit=100 * MIB, used=60 * MIB, cache=20 * MIB)
-    assert device.host_memory() == device.Memory(100 * MIB, 60 * MIB)
+def test_what_is_not_certain_is_not_matched(fake_driver: FakeDriver) -> None:
+    """Another number or another name of GPUs, or no driver, is a reason."""
+    assert uuid_of(0, 1) == "the framework sees 1 GPUs and the CUDA driver 2"
+    assert "calls GPU 0 'NVIDIA Fake 1', CUDA 'NVIDIA Fake 2'" in uuid_of(0, 2, "NVIDIA Fake 1")
+    fake_driver.fail("cuInit", 100)
+    assert uuid_of(0, 2) == "the CUDA driver does not tell which GPUs this process may use"
 
 
-def test_a_container_over_its_limit_has_nothing_free(cgroup: SetLimits) -> None:
-    """More used than allowed is 0 bytes free, not fewer."""
-    cgroup(limit=10 * MIB, used=60 * MIB)
-    assert device.host_memory() == device.Memory(10 * MIB, 0)
+def test_without_nvml_the_guard_says_so_and_stands_down(on_gpu: FakeDriver) -> None:
+    """The GPU is named as the framework does, there is no limit, and the reason is told."""
+    on_gpu.fail("nvmlInitWithFlags", 9)
+    device = device_of("tensorflow")
+    assert (device.kind, device.name, device.gpu) == ("gpu", "NVIDIA Fake 2", None)
+    assert "driver is not loaded" in device.blind
+    guard = Guard(device, own_bytes=0)
+    with guard:
+        assert not guard.alarm
+    assert guard.blind == device.blind
+    assert guard.limit_bytes is None
 
 
-@pytest.mark.parametrize("limit", ["max", 2**61])
-def test_a_container_without_a_limit_has_the_machine(cgroup: SetLimits, limit: object) -> None:
-    """No limit, or one that is larger than the machine, leaves the machine's memory."""
-    cgroup(limit=limit, used=60 * MIB)
-    assert device.host_memory().total_bytes == psutil.virtual_memory().total
+def test_a_gpu_is_watched(on_gpu: FakeDriver) -> None:
+    """Its memory is the limit's measure; what others take while a probe runs lowers it."""
+    device = device_of("tensorflow")
+    assert device.gpu is not None
+    assert device.gpu.uuid == OTHER
+    assert device.total_bytes == 16 * GIB
+    guard = Guard(device, own_bytes=GIB)
+    free = 16 * GIB - GIB - GIB // 2  # the driver keeps some for itself
+    assert guard.limit_bytes == int((1 - RESERVE) * free) + GIB
+    with guard:
+        guard.settle()
+        wait_for_looks(on_gpu)
+        on_gpu.state("gpu0", used=12 * GIB)  # the other GPU: nobody cares
+        wait_for_looks(on_gpu)
+        assert not guard.is_alarmed()
+        on_gpu.state("gpu1", used=5 * GIB)
+        before = guard.limit_bytes
+        wait_until(lambda: (guard.limit_bytes or 0) <= (before or 0) - 4 * GIB)
+        on_gpu.state("gpu1", used=15 * GIB + GIB // 4)
+        wait_until(guard.is_alarmed)
+    assert "256 MiB are left" in guard.alarm
 
 
-def test_kills_of_the_kernel_are_counted(cgroup: SetLimits) -> None:
-    """The kernel's count of processes killed for memory is read; none is 0."""
-    cgroup(limit="max", used=0, kills=3)
-    assert device.kernel_memory_kills() == 3
-    cgroup(limit="max", used=0)
-    assert device.kernel_memory_kills() == 0
+def wait_for_looks(driver: FakeDriver) -> None:
+    """Wait until the watch has looked a few times more."""
+    wanted = len(driver.calls()) + 20
+    wait_until(lambda: len(driver.calls()) >= wanted)
 
 
-def test_files_that_are_missing_are_no_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_heat_is_told_and_a_lost_gpu_stops_the_probe(on_gpu: FakeDriver) -> None:
+    """What slows the clock down is a disturbance; a GPU that is lost is an alarm."""
+    on_gpu.state("gpu1", reasons=64)
+    guard = Guard(device_of("tensorflow"), own_bytes=0)
+    with guard:
+        wait_until(lambda: "hardware thermal slowdown" in guard.throttled())
+        assert not guard.is_alarmed()
+        on_gpu.fail("*", 15, "gpu1")
+        wait_until(guard.is_alarmed)
+    assert "lost" in guard.alarm
+
+
+def test_a_gpu_that_uses_the_hosts_memory_is_held_to_it(on_gpu: FakeDriver) -> None:
+    """Where NVML does not tell of memory, the host's is what there is."""
+    on_gpu.fail("nvmlDeviceGetMemoryInfo_v2", 3, "gpu1")
+    on_gpu.fail("nvmlDeviceGetMemoryInfo", 3, "gpu1")
+    device = device_of("tensorflow")
+    assert device.shares_host_memory
+    guard = Guard(device, own_bytes=0)
+    assert guard.limit_bytes
+    assert guard.blind == ""
+
+
+def test_a_part_of_a_gpu_is_matched_and_watched(
+    on_gpu: FakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the kernel tells nothing, the machine's memory counts."""
-    monkeypatch.setattr(device, "_CGROUP", tmp_path)
-    assert device.host_memory().total_bytes == psutil.virtual_memory().total
-    assert device.kernel_memory_kills() == 0
+    """A part has memory of its own, and its whole GPU's health."""
+    on_gpu.cut("gpu1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", PART)
+    monkeypatch.setattr(backends, "gpu_of", lambda _: Choice(0, 1, ""))
+    device = device_of("tensorflow")
+    assert device.gpu is not None
+    assert (device.gpu.uuid, device.gpu.parent) == (PART, OTHER)
+    assert Guard(device, own_bytes=0).limit_bytes
 
 
-def test_processors_are_those_of_this_process() -> None:
-    """There is at least one processor, and none that the machine has not."""
-    assert 1 <= device.cpu_count() <= (os.cpu_count() or 1)
-
-
-def test_the_processor_has_a_name_on_one_line() -> None:
-    """The name is text that a report can show."""
-    assert device.cpu_name().strip()
-    assert device.cpu_name().isprintable()
-
-
-@needs_proc
-def test_the_peak_sees_memory_that_was_given_back() -> None:
-    """Memory that was taken and freed again is in the peak, until the peak is reset."""
-    device.reset_peak_resident()
-    before = device.resident_bytes()
-    np.ones(64 * MIB, np.uint8)
-    peak = device.peak_resident_bytes()
-    assert peak is not None
-    assert peak >= before + 60 * MIB
-    assert device.resident_bytes() < peak
-
-
-def fake_nvml(fails_at: str | None = None) -> Any:
-    """A library with the shape of NVML and two GPUs, in which one call may fail."""
-    nvml: Any = types.ModuleType("pynvml")
-    nvml.NVMLError = type("NVMLError", (Exception,), {})
-    nvml.closed = 0
-
-    def close() -> None:
-        nvml.closed += 1
-
-    def answer(name: str, value: Callable[..., object]) -> None:
-        def call(*arguments: object) -> object:
-            if name == fails_at:
-                raise nvml.NVMLError(name)
-            return value(*arguments)
-
-        setattr(nvml, name, call)
-
-    answer("nvmlInit", lambda: None)
-    answer("nvmlShutdown", close)
-    answer("nvmlDeviceGetCount", lambda: 2)
-    answer("nvmlDeviceGetHandleByIndex", lambda index: index)
-    answer("nvmlDeviceGetName", lambda index: f"NVIDIA L{index}")
-    answer("nvmlDeviceGetUUID", lambda index: f"GPU-{index}")
-    answer(
-        "nvmlDeviceGetMemoryInfo",
-        lambda index: types.SimpleNamespace(total=24 * MIB, free=(20 - index) * MIB),
-    )
-    return nvml
-
-
-def test_gpus_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each GPU has its name, its id and its memory, and NVML is closed again."""
-    nvml = fake_nvml()
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    assert device.gpus() == [
-        device.Gpu("NVIDIA L0", "GPU-0", device.Memory(24 * MIB, 20 * MIB)),
-        device.Gpu("NVIDIA L1", "GPU-1", device.Memory(24 * MIB, 19 * MIB)),
-    ]
-    assert nvml.closed == 1
-
-
-@pytest.mark.parametrize(
-    ("call", "closed"), [("nvmlInit", 0), ("nvmlDeviceGetCount", 1), ("nvmlDeviceGetMemoryInfo", 1)]
-)
-def test_nvml_that_will_not_tell_is_no_gpu(
-    monkeypatch: pytest.MonkeyPatch, call: str, closed: int
-) -> None:
-    """An NVML that fails anywhere gives no GPUs; it is closed if it was opened."""
-    nvml = fake_nvml(fails_at=call)
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    assert device.gpus() == []
-    assert nvml.closed == closed
-
-
-def test_the_real_nvml_is_asked_without_a_warning() -> None:
-    """Here, with a GPU or without, the real library answers with GPUs that hold what is free."""
-    for gpu in device.gpus():
-        assert gpu.name
-        assert 0 <= gpu.memory.free_bytes <= gpu.memory.total_bytes
+def test_on_a_processor_nothing_of_this_is_asked(fake_driver: FakeDriver) -> None:
+    """TensorFlow without a GPU runs on the processor, with the host's memory."""
+    device = device_of("tensorflow")
+    if device.kind == "gpu":
+        pytest.skip("there is a GPU")
+    assert device == Device("cpu", device.name, device.total_bytes)
+    assert fake_driver.calls() == []

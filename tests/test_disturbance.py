@@ -9,14 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from autotune import device
+from autotune import host
 from autotune.disturbance import Disturbance, Meter
-from tests.test_device import fake_nvml
 
 QUIET = Disturbance(wall_s=0.1, others_s=0.0, steal_s=0.0, throttled_s=0.0, switches=3)
 ZEROS = bytes(2**16)
@@ -51,7 +49,7 @@ def test_a_busy_neighbour_is_seen() -> None:
 
 def test_own_work_is_not_counted_twice() -> None:
     """What this process and others took together is no more than the processors have."""
-    own_count, all_count = device.cpu_count(), psutil.cpu_count()
+    own_count, all_count = host.cpu_count(), psutil.cpu_count()
     with ThreadPoolExecutor(own_count) as pool:
         meter, own_s = Meter(), time.process_time()
         list(pool.map(work, [0.5] * own_count))
@@ -101,7 +99,7 @@ def throttle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, 
     """Put the root of both cgroup versions here; write how long one of them held back."""
     if not Path("/proc/self/cgroup").exists():
         pytest.skip("needs cgroups, which Linux has")
-    monkeypatch.setattr(device, "_CGROUP", tmp_path)
+    monkeypatch.setattr(host, "_CGROUP", tmp_path)
 
     def write(text: str, seconds: float) -> None:
         path = tmp_path / ("cpu/cpu.stat" if text == V1 else "cpu.stat")
@@ -131,76 +129,12 @@ def test_a_quota_that_holds_back_is_seen(throttle: Callable[[str, float], None],
     assert meter.read().throttled_s == 0
 
 
-@pytest.fixture
-def nvml(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A fake NVML that this process has not opened yet; `reasons` are its bits, by function."""
-    library = fake_nvml()
-    library.reasons = {"Event": 0, "Throttle": 0}
-
-    def find(uuid: str) -> str:
-        if uuid != "GPU-1":
-            raise library.NVMLError("Not Found")
-        return uuid
-
-    def answer(function: str) -> Callable[[str], int]:
-        def call(handle: str) -> int:
-            if function not in library.reasons:
-                raise library.NVMLError("Not Supported")
-            bits: int = library.reasons[function]
-            return bits
-
-        return call
-
-    library.nvmlDeviceGetHandleByUUID = find
-    for function in library.reasons:
-        setattr(library, f"nvmlDeviceGetCurrentClocks{function}Reasons", answer(function))
-    monkeypatch.setitem(sys.modules, "pynvml", library)
-    device._open_gpu.cache_clear()
-    yield library
-    device._open_gpu.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("bits", "words"),
-    [
-        (0, ()),
-        (1 | 2 | 16 | 256, ()),  # idle, clocks that someone set, clocks tied to another GPU's
-        (4, ("power cap",)),
-        (8 | 64, ("hardware slowdown", "hardware thermal slowdown")),
-        (1 | 32 | 128, ("software thermal slowdown", "power brake")),
-    ],
-)
-def test_a_gpu_that_is_slowed_down_is_a_disturbance(
-    nvml: Any, bits: int, words: tuple[str, ...]
-) -> None:
-    """Reasons that slow a GPU down come as words with every read; the others are left out."""
-    nvml.reasons["Event"] = bits
-    meter = Meter("GPU-1")
-    for _ in range(2):
-        seen = meter.read()
-        assert seen.gpu == words
-        assert seen.is_disturbed or not words
-
-
-def test_an_older_driver_is_asked_by_the_older_name(nvml: Any) -> None:
-    """Where a driver or library has one of the two functions only, that one answers."""
-    nvml.reasons = {"Throttle": 4}
-    assert device.throttle_reasons("GPU-1") == ("power cap",)
-    del nvml.nvmlDeviceGetCurrentClocksEventReasons
-    assert device.throttle_reasons("GPU-1") == ("power cap",)
-
-
-def test_a_gpu_that_will_not_tell_is_not_slowed_down(nvml: Any) -> None:
-    """A GPU without these answers, one that is lost and one that is not there give no reason."""
-    nvml.reasons = {}
-    assert Meter("GPU-1").read().gpu == ()
-    assert Meter("GPU-7").read().gpu == ()
-    assert nvml.closed == 1  # NVML stays open for the GPU that is there
-
-
-def test_no_driver_is_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where NVML does not open, a meter works without it."""
-    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(fails_at="nvmlInit"))
-    device._open_gpu.cache_clear()
-    assert Meter("GPU-1").read().gpu == ()
-    device._open_gpu.cache_clear()
+def test_a_gpu_that_is_slowed_down_is_a_disturbance() -> None:
+    """What slowed the GPU down is asked anew for each stretch, and named."""
+    told = iter([("power cap",), ()])
+    meter = Meter(lambda: next(told))
+    slowed, quiet = meter.read(), meter.read()
+    assert slowed.gpu == ("power cap",)
+    assert "GPU: power cap" in slowed.reasons
+    assert slowed.is_disturbed
+    assert quiet.gpu == ()

@@ -8,10 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import optuna
@@ -19,8 +18,7 @@ import psutil
 import pytest
 
 from tests.bad_files import autotune, environment, everything_in
-
-_T = TypeVar("_T")
+from tests.waiting import is_gone, wait_until
 
 LONG = "tune model.keras --sample rows.npy --out tuned --engine keras --concurrency 1"
 STUDY = f"{LONG} --storage sqlite:///study.db"
@@ -59,28 +57,10 @@ def start(place: Path, line: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition: Callable[[], _T], seconds: float = 60.0) -> _T:
-    """Return what `condition` gives as soon as that is true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.01)
-    raise AssertionError("It did not come true in time")
-
-
 def children_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """All processes below one."""
     found: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
     return found
-
-
-def is_gone(process: psutil.Process) -> bool:
-    """Whether a process has ended, collected by its parent or not."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def finished(place: Path) -> list[Any]:
@@ -98,11 +78,11 @@ def test_ctrl_c_while_loading_leaves_nothing(place: Path) -> None:
     """One line, exit code 130, no process and no file: as if the command had never run."""
     before = everything_in(place)
     tuner = start(place, f"{LONG} --json")
-    children = wait_for(lambda: children_of(tuner))
+    children = wait_until(lambda: children_of(tuner))
     tuner.send_signal(signal.SIGINT)
     out, err = tuner.communicate(timeout=20)
     assert (tuner.returncode, out, err) == (130, "", "Interrupted.\n")
-    wait_for(lambda: all(map(is_gone, children)), 2)
+    wait_until(lambda: all(map(is_gone, children)), 2)
     assert everything_in(place) == before
 
 
@@ -110,12 +90,12 @@ def test_ctrl_c_while_measuring_keeps_only_the_study(place: Path) -> None:
     """One line, exit code 130, no process; the study that was asked for keeps its trials."""
     before = everything_in(place)
     tuner = start(place, STUDY)
-    known = wait_for(lambda: finished(place))
+    known = wait_until(lambda: finished(place))
     children = children_of(tuner)
     tuner.send_signal(signal.SIGINT)
     out, err = tuner.communicate(timeout=20)
     assert (tuner.returncode, out, err) == (130, "", "Interrupted.\n")
-    wait_for(lambda: all(map(is_gone, children)), 2)
+    wait_until(lambda: all(map(is_gone, children)), 2)
     assert set(everything_in(place)) - set(before) == {"study.db", "study.db.lock"}
     assert finished(place)[: len(known)] == known
 
@@ -124,12 +104,12 @@ def test_a_killed_run_goes_on_where_it_was(place: Path) -> None:
     """After kill -9 the same command keeps the earlier trials, adds to them and finishes."""
     command = f"{STUDY} --budget 8s --max-batch-size 8 --json"
     tuner = start(place, command)
-    wait_for(lambda: len(finished(place)) >= 2)
+    wait_until(lambda: len(finished(place)) >= 2)
     children = children_of(tuner)
     tuner.kill()
     tuner.communicate(timeout=20)
     assert tuner.returncode == -signal.SIGKILL
-    wait_for(lambda: all(map(is_gone, children)), 2)
+    wait_until(lambda: all(map(is_gone, children)), 2)
     assert not (place / "tuned").exists()
     known = finished(place)
     done = autotune(place, command)
@@ -160,12 +140,12 @@ def test_a_run_killed_before_its_first_trial_began_is_no_burden(place: Path) -> 
 def test_a_second_tuner_is_turned_away(place: Path) -> None:
     """A study in use is a fault of the environment: exit code 4 and the holder's number."""
     first = start(place, STUDY)
-    wait_for(lambda: finished(place))
+    wait_until(lambda: finished(place))
     second = autotune(place, f"{STUDY} --json")
     assert (second.returncode, second.stdout) == (4, "")
     assert second.stderr == f"Error: The study in study.db is in use by process {first.pid}.\n"
     count = len(finished(place))
-    wait_for(lambda: len(finished(place)) > count or first.poll() is not None)
+    wait_until(lambda: len(finished(place)) > count or first.poll() is not None)
     assert first.poll() is None
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=20)

@@ -14,6 +14,7 @@ from autotune.allocator import NoAllocator, TensorFlowAllocator
 from autotune.measure import MAX_BATCHES, MIN_CALLS, InProcessProbe
 from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory
 from autotune.workload import Workload
+from tests.guards import unguarded
 
 SECONDS = 0.02
 MARKED = 16  # the batch size at which a watched model does something
@@ -28,7 +29,7 @@ def measured(outcome: object) -> Measurement:
 @pytest.fixture
 def probe(mlp: Any, rows: np.ndarray[Any, Any]) -> InProcessProbe:
     """A probe of an ordinary model, with both engines."""
-    return InProcessProbe(mlp, Workload(rows), NoAllocator(), ("keras", "compiled"))
+    return InProcessProbe(mlp, Workload(rows), NoAllocator(), ("keras", "compiled"), unguarded())
 
 
 @pytest.fixture
@@ -45,7 +46,9 @@ def watched(keras: Any, rows: np.ndarray[Any, Any]) -> Callable[..., InProcessPr
                     at_marked(x)
                 return super().predict_on_batch(x)
 
-        return InProcessProbe(Watched(), workload or Workload(rows), NoAllocator(), ("keras",))
+        return InProcessProbe(
+            Watched(), workload or Workload(rows), NoAllocator(), ("keras",), unguarded()
+        )
 
     return make
 
@@ -108,7 +111,7 @@ def test_peak_memory_of_the_allocator_grows_with_the_batch(keras: Any) -> None:
     wide = [layers.Dense(1024, activation="relu"), layers.Dense(1)]
     model = keras.Sequential([keras.Input((10,)), *wide])
     sample = np.ones((4096, 10), np.float32)
-    probe = InProcessProbe(model, Workload(sample), allocator, ("keras",))
+    probe = InProcessProbe(model, Workload(sample), allocator, ("keras",), unguarded())
     few, many = (measured(probe(Candidate(n), SECONDS)).device_peak_bytes for n in (512, 4096))
     if few is None or many is None:
         pytest.skip("TensorFlow's allocator keeps no count on this CPU: needs oneDNN")

@@ -23,6 +23,7 @@ from autotune.probe import IsolatedProbe
 from autotune.worker import FileSource, Load, SavedRows
 from autotune.workload import Workload
 from tests.trouble import BAD, GOOD, trouble, write_request
+from tests.waiting import is_gone
 
 SECONDS = 0.02
 
@@ -41,14 +42,6 @@ def request_for(
         return Load(id=0, model=source, name="mlp", sample=SavedRows(str(folder)), engines=None)
 
     return make
-
-
-def is_gone(process: psutil.Process) -> bool:
-    """Tell whether a process has ended; one that nobody waited for counts as ended."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def test_a_file_is_loaded_and_measured_in_one_child(

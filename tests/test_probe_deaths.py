@@ -39,9 +39,12 @@ def failed(outcome: object) -> Failure:
         ("sys.exit(0)", "ended with status 0"),
     ],
 )
-def test_a_child_that_dies_is_a_crash(tmp_path: Path, action: str, reason: str) -> None:
+@pytest.mark.parametrize("fork", [True, False], ids=["forked", "started afresh"])
+def test_a_child_that_dies_is_a_crash(
+    tmp_path: Path, action: str, reason: str, *, fork: bool
+) -> None:
     """A child that ends during a probe is a crash told by its signal or status; the next is new."""
-    with trouble(tmp_path, action) as probe:
+    with trouble(tmp_path, action, fork=fork) as probe:
         probe.load()
         before = probe.pid
         outcome = failed(probe(BAD, SECONDS))
@@ -92,7 +95,7 @@ def test_a_child_that_hangs_is_a_timeout(tmp_path: Path, action: str) -> None:
 )
 def test_a_child_that_answers_rubbish_is_a_crash(tmp_path: Path, answer: str, reason: str) -> None:
     """An answer that is no reply to the question is a crash, and the child is ended."""
-    with trouble(tmp_path, f"os.write(int(sys.argv[1]), {answer})") as probe:
+    with trouble(tmp_path, f"os.write(channel(), {answer})") as probe:
         outcome = failed(probe(BAD, SECONDS))
         assert (outcome.kind, outcome.message) == ("crash", f"The child process {reason}.")
         assert probe.pid is None

@@ -57,7 +57,7 @@ def test_the_readmes_shell_runs(place: Path) -> None:
     (code,) = blocks("sh")
     lines = [line.split("#")[0].strip() for line in code.splitlines()]
     commands = [line for line in lines if line]
-    assert len(commands) == 8
+    assert len(commands) == 9
     for line in commands:
         words = line.replace("20ms", "5s").replace("512", "8").split()[1:]
         if words[0] == "tune":

@@ -17,7 +17,22 @@ GOOD, BAD = Candidate(8), Candidate(16)
 
 _MODULE = """
 import ctypes, json, os, signal, subprocess, sys, time
-import keras
+import keras, numpy
+
+def channel():
+    # to the tuner: the only socket that the child has
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink("/proc/self/fd/" + name).startswith("socket:"):
+                return int(name)
+        except OSError:
+            continue
+
+def memory_ran_out():
+    try:
+        raise MemoryError("no more")
+    except MemoryError:
+        raise ValueError("something else") from None
 
 class Trouble(keras.Model):
     def call(self, x):
@@ -35,7 +50,7 @@ def make():
 
 
 def trouble(
-    folder: Path, action: str = "pass", when_made: str = "pass", **limits_s: Any
+    folder: Path, action: str = "pass", when_made: str = "pass", **options: Any
 ) -> IsolatedProbe:
     """Make a probe of a model that runs a line of Python with each batch of 16 rows.
 
@@ -43,9 +58,9 @@ def trouble(
         folder: Where the model's module and its rows are written.
         action: The line.
         when_made: A line that is run when the model is made.
-        limits_s: Time limits of the probe.
+        options: Of the probe.
     """
-    return IsolatedProbe(write_request(folder, action, when_made), **limits_s)
+    return IsolatedProbe(write_request(folder, action, when_made), **options)
 
 
 def write_request(folder: Path, action: str = "pass", when_made: str = "pass") -> Load:

@@ -166,8 +166,7 @@ def time_round(
     for candidate in order:
         outcome = probe(candidate, BLOCK_S)
         if isinstance(outcome, Measurement):
-            disturbed = 2 * outcome.disturbed >= len(outcome.times_s)
-            found[candidate] = math.log(speed_of(outcome)), disturbed
+            found[candidate] = math.log(speed_of(outcome)), outcome.is_disturbed
     return found
 
 

@@ -1,0 +1,185 @@
+"""The guard: how much memory a candidate may take, and when a probe must stop for others' sake.
+
+Between this process's calls nothing of its own changes, nor while the same call is repeated: what
+free memory loses then, somebody else took. That needs no list of who holds what, which a
+container does not get to see.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from autotune import host, nvml
+from autotune.device import Device
+from autotune.watch import Look, Watch
+
+RESERVE = 0.10  # of free memory, left for everybody else
+FLOOR = 0.05  # of the memory that was free at first: with less left, a probe stops
+NOTABLE_BYTES = 64 * 2**20  # less than that comes and goes by itself
+NOTABLE_SHARE = 0.02  # of the memory that was free at first
+# A fresh process took 1.57 to 1.61 times what TensorFlow's allocator counted, above what it
+# took before the first batch (measured on a CPU).
+PROCESS_PER_ALLOCATED = 1.6
+GPU_EVERY_S, HOST_EVERY_S = 0.015, 0.1  # NVML answers in microseconds, the host's files in 0.3 ms
+HEALTH_EVERY = 7  # looks at a GPU: clocks change slowly, and five more questions cost more
+PATIENCE_S = 2.0  # for others to give memory back, before a probe
+
+
+class Guard:
+    """Watches the device while a probe runs; used as a context manager around each.
+
+    Args:
+        device: What runs the model.
+        own_bytes: What the framework's allocator holds by now; None where it does not count.
+
+    Attributes:
+        alarm: Why the probe must stop; "" while it need not.
+    """
+
+    def __init__(self, device: Device, own_bytes: int | None) -> None:
+        self.alarm = ""
+        self._blind = device.blind
+        self._throttled: dict[str, None] = {}
+        self._settling = False
+        self._settled: int | None = None  # free memory since the same calls are repeated
+        self._taken = 0  # by others, in bytes
+        look, every_s = eyes_of(device)
+        self._watch = Watch(look, every_s, self._judge)
+        self._watch.start()
+        self._watch.stop()
+        self._first_free = self._free
+        self._notable = max(NOTABLE_BYTES, NOTABLE_SHARE * (self._first_free or 0))
+        self._per_byte, self._own_bytes = 1.0, own_bytes  # of a GPU, without a count: unknown
+        if device.kind == "cpu" and own_bytes is None:
+            self._own_bytes = host.resident_bytes()
+        elif device.kind == "cpu":
+            self._per_byte, self._own_bytes = PROCESS_PER_ALLOCATED, 0
+
+    @property
+    def _free(self) -> int | None:
+        return self._watch.latest.free_bytes
+
+    @property
+    def blind(self) -> str:
+        """Why nothing is watched; "" where something is."""
+        if self._watch.is_stuck:
+            return "NVML stopped answering"
+        return self._blind or ("" if self._first_free is not None else "its memory is not told")
+
+    @property
+    def limit_bytes(self) -> int | None:
+        """The highest peak that a candidate may have now, as the allocator counts it.
+
+        Where that does not count: of the process. None where nothing is known.
+        """
+        if self._first_free is None or self._own_bytes is None:
+            return None
+        usable = (1 - RESERVE) * self._first_free - self._taken
+        return max(0, int(usable / self._per_byte) + self._own_bytes)
+
+    def __enter__(self) -> Guard:
+        self.alarm, self._settling, self._settled = "", False, None
+        before = self._free
+        self._watch.start()
+        self._count_taken(before)
+        deadline = time.monotonic() + PATIENCE_S
+        while self._is_short and time.monotonic() < deadline:
+            before = self._free
+            time.sleep(HOST_EVERY_S)
+            self._count_taken(before)
+        if self._is_short:
+            self._raise_alarm()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._watch.stop()
+
+    def settle(self) -> None:
+        """Say that from now on the same calls are repeated, which take no more memory."""
+        self._settling = True
+
+    def is_alarmed(self) -> bool:
+        """Whether the probe must stop."""
+        return bool(self.alarm)
+
+    def throttled(self) -> tuple[str, ...]:
+        """What slowed the GPU down since this was last asked, in words."""
+        found, self._throttled = tuple(self._throttled), {}
+        return found
+
+    def _count_taken(self, before: int | None) -> None:
+        """Take it for others' doing if there is less free memory than before."""
+        if before is not None and self._free is not None:
+            self._taken = max(0, self._taken + before - self._free)
+
+    @property
+    def _is_short(self) -> bool:
+        if self._free is None or self._first_free is None:
+            return False
+        return self._taken > self._notable and self._free < FLOOR * self._first_free
+
+    def _judge(self, look: Look) -> None:
+        """Take in what the watch has seen; runs in its thread."""
+        self._throttled |= dict.fromkeys(look.throttled)
+        if look.lost:
+            self.alarm = look.lost
+        if look.free_bytes is None or self.alarm:
+            return
+        if self._settling:
+            self._settling, self._settled = False, look.free_bytes
+        elif self._settled is not None:
+            self._count_taken(self._settled)
+            self._settled = look.free_bytes
+            if self._is_short:
+                self._raise_alarm()
+
+    def _raise_alarm(self) -> None:
+        self.alarm = (
+            f"Other processes took {self._taken / 2**20:,.0f} MiB of memory since the start, and "
+            f"{(self._free or 0) / 2**20:,.0f} MiB are left"
+        )
+
+
+def eyes_of(device: Device) -> tuple[Callable[[], Look], float]:
+    """Return what looks at a device, and the seconds between looks."""
+    if device.blind:
+        return Look, HOST_EVERY_S
+    if device.gpu is None:
+        return _look_at_host, HOST_EVERY_S
+    handle = nvml.open_handle(device.gpu.uuid)
+    if handle is None:
+        return Look, HOST_EVERY_S
+    return _GpuEyes(handle, device.shares_host_memory).look, GPU_EVERY_S
+
+
+def _look_at_host() -> Look:
+    return Look(host.memory().free_bytes)
+
+
+class _GpuEyes:
+    """Looks at a GPU: at its memory each time, at its health now and then."""
+
+    def __init__(self, handle: nvml.Handle, shares_host_memory: bool) -> None:
+        self._handle = handle
+        self._shares_host_memory = shares_host_memory
+        self._looks = 0
+
+    def look(self) -> Look:
+        """Look once."""
+        self._looks += 1
+        health = nvml.Reading()
+        if self._looks % HEALTH_EVERY == 1:
+            health = self._handle.health()
+        if self._shares_host_memory:
+            free: int | None = host.memory().free_bytes
+        else:
+            memory = self._handle.memory()
+            free = memory[1] if memory else None
+        return Look(free, health.throttled, health.lost)

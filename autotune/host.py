@@ -1,0 +1,165 @@
+"""The host: memory and processors that this process may use, and what it takes of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_NO_LIMIT = 2**62  # cgroup v1 writes about this number for "no limit"
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes that there are, and bytes that may still be taken."""
+
+    total_bytes: int
+    free_bytes: int
+
+
+def memory() -> Memory:
+    """Memory that this process may use: the machine's, or less where a container limits it.
+
+    psutil sees the machine only, so each memory cgroup above the process is asked as well.
+    """
+    machine = psutil.virtual_memory()
+    total, free = machine.total, machine.available
+    for limit, used in memory_limits():
+        total, free = min(total, limit), min(free, max(0, limit - used))
+    return Memory(total, free)
+
+
+def memory_limits() -> Iterator[tuple[int, int]]:
+    """Limit and use, in bytes, of every memory cgroup above this process that has a limit."""
+    for folder, v2 in _cgroup_folders():
+        limit = _memory_limit(folder, v2)
+        used = _read_int(folder / ("memory.current" if v2 else "memory.usage_in_bytes"))
+        if limit is not None and limit < _NO_LIMIT and used is not None:
+            cache = _inactive_file(folder / "memory.stat", v2)  # the kernel gives it back
+            yield limit, max(0, used - cache)
+
+
+def _memory_limit(folder: Path, v2: bool) -> int | None:
+    if not v2:
+        return _read_int(folder / "memory.limit_in_bytes")
+    # Above memory.high the kernel slows a process down until it hardly moves.
+    limits = [_read_int(folder / name) for name in ("memory.max", "memory.high")]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _cgroup_folders() -> Iterator[tuple[Path, bool]]:
+    return cgroup_folders("memory")
+
+
+def cgroup_folders(controller: str) -> Iterator[tuple[Path, bool]]:
+    """Folders of a controller's cgroups above this process, and whether they are of version 2.
+
+    Beside version 1 a machine may have version 2 without this controller: its folders may come
+    as well, but lack the controller's files or fields.
+    """
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return  # not Linux
+    for line in lines:
+        _, controllers, own = line.split(":", 2)
+        if controllers == "":
+            root, v2 = _CGROUP, True
+        elif controller in controllers.split(","):
+            root, v2 = _CGROUP / controller, False
+        else:
+            continue
+        folder = root / own.lstrip("/")
+        for above in (folder, *folder.parents):
+            # Inside a container the path names folders of the host: those just do not exist.
+            if above.is_relative_to(root) and above.is_dir():
+                yield above, v2
+
+
+def _read_int(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # not there, or "max"
+        return None
+
+
+def _inactive_file(path: Path, v2: bool) -> int:
+    key = "inactive_file" if v2 else "total_inactive_file"
+    try:
+        fields = dict(line.split(" ", 1) for line in path.read_text().splitlines())
+    except (OSError, ValueError):
+        return 0
+    return int(fields.get(key, 0))
+
+
+def kernel_memory_kills() -> int:
+    """How often the kernel killed a process of this cgroup for memory; 0 where it does not say."""
+    kills = 0
+    for folder, v2 in _cgroup_folders():
+        path = folder / ("memory.events" if v2 else "memory.oom_control")
+        with contextlib.suppress(OSError, ValueError):
+            fields = dict(line.split(" ", 1) for line in path.read_text().splitlines())
+            kills = max(kills, int(fields.get("oom_kill", 0)))
+    return kills
+
+
+def cpu_count() -> int:
+    """Processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS or Windows
+        return os.cpu_count() or 1
+
+
+def cpu_quota() -> float | None:
+    """How many processors' worth of time the cgroups above this process allow; None for no quota.
+
+    Example: 0.5 is half of one processor's time.
+    """
+    quotas = []
+    for folder, v2 in cgroup_folders("cpu"):
+        with contextlib.suppress(OSError, ValueError):
+            if v2:
+                quota, period = (folder / "cpu.max").read_text().split()
+            else:
+                quota = (folder / "cpu.cfs_quota_us").read_text()
+                period = (folder / "cpu.cfs_period_us").read_text()
+            if int(quota) > 0:  # version 1 writes -1 for none, version 2 "max"
+                quotas.append(int(quota) / int(period))
+    return min(quotas, default=None)
+
+
+def cpu_name() -> str:
+    """Name of the processor."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_resident_bytes() -> int | None:
+    """Highest resident memory of this process since `reset_peak_resident`; None off Linux."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    field = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
+    return int(field.split()[1]) * 1024 if field else None
+
+
+def reset_peak_resident() -> None:
+    """Begin to watch for a new peak of resident memory."""
+    with contextlib.suppress(OSError):  # not Linux, or a kernel that does not allow it
+        Path("/proc/self/clear_refs").write_text("5")

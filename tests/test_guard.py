@@ -1,0 +1,133 @@
+"""The guard: how much may be taken, what others took, and when a probe must stop."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from autotune import watch
+from autotune.device import Device
+from autotune.guard import PROCESS_PER_ALLOCATED, RESERVE, Guard
+from autotune.watch import Look, Watch
+from tests.guards import GIB, FreeMemory, unguarded
+from tests.waiting import wait_until
+
+CPU = Device("cpu", "CPU", 64 * GIB)
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> FreeMemory:
+    """A host with 16 GiB free."""
+    return FreeMemory(monkeypatch, 16 * GIB)
+
+
+def test_the_limit_is_what_is_free_less_a_reserve(free: FreeMemory) -> None:
+    """Of what is free a part stays for others, and the process takes more than is counted."""
+    counted = Guard(CPU, own_bytes=0).limit_bytes
+    assert counted == int((1 - RESERVE) * 16 * GIB / PROCESS_PER_ALLOCATED)
+    whole = Guard(CPU, own_bytes=None).limit_bytes  # the process's own peaks are held against it
+    assert whole is not None
+    assert whole > (1 - RESERVE) * 16 * GIB
+
+
+def test_what_others_take_between_probes_lowers_the_limit(free: FreeMemory) -> None:
+    """Between probes this process takes nothing: what is missing then, somebody else has."""
+    guard = Guard(CPU, own_bytes=0)
+    before = guard.limit_bytes
+    free.free_bytes -= 4 * GIB
+    with guard:
+        assert not guard.alarm
+        assert guard.limit_bytes == pytest.approx(
+            (before or 0) - 4 * GIB / PROCESS_PER_ALLOCATED, abs=2
+        )
+    free.free_bytes += 4 * GIB
+    with guard:
+        assert guard.limit_bytes == before
+
+
+def test_what_a_probe_takes_itself_is_not_laid_on_others(free: FreeMemory) -> None:
+    """Until its calls repeat themselves, a probe's own memory is what goes."""
+    guard = Guard(CPU, own_bytes=0)
+    before = guard.limit_bytes
+    with guard:
+        free.free_bytes -= 15 * GIB
+        free.is_seen()
+        guard.settle()
+        free.is_seen()
+        assert not guard.alarm
+    with guard:
+        assert guard.limit_bytes == before
+
+
+def test_a_probe_stops_when_others_leave_too_little(free: FreeMemory) -> None:
+    """Once the calls repeat themselves, memory that falls short is an alarm with both figures."""
+    guard = Guard(CPU, own_bytes=0)
+    with guard:
+        guard.settle()
+        free.is_seen()
+        free.free_bytes -= 4 * GIB
+        free.is_seen()
+        assert not guard.is_alarmed()  # there is enough left
+        free.free_bytes = GIB // 2
+        wait_until(guard.is_alarmed)
+    assert guard.alarm == (
+        "Other processes took 15,872 MiB of memory since the start, and 512 MiB are left"
+    )
+    assert guard.limit_bytes == 0
+
+
+def test_a_probe_waits_for_memory_and_then_gives_up(free: FreeMemory) -> None:
+    """One that begins while others hold the memory has the alarm before its first call."""
+    guard = Guard(CPU, own_bytes=0)
+    free.free_bytes = GIB // 4
+    with guard:
+        assert "256 MiB are left" in guard.alarm
+    free.free_bytes = 16 * GIB
+    with guard:
+        assert not guard.alarm
+
+
+def test_a_guard_without_eyes_gives_no_limit_and_says_why() -> None:
+    """Where nothing can be read, nothing is claimed."""
+    guard = unguarded()
+    assert guard.limit_bytes is None
+    assert guard.blind == "nobody asked it to look"
+    with guard:
+        guard.settle()
+        assert not guard.alarm
+
+
+def test_a_look_that_hangs_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that does not come back holds up nobody, and is not asked again."""
+    monkeypatch.setattr(watch, "PATIENCE_S", 0.05)
+    release, looks = threading.Event(), []
+
+    def look() -> Look:
+        looks.append(1)
+        release.wait(30)
+        return Look(lost="too late")
+
+    seen: list[Look] = []
+    watching = Watch(look, 0.001, seen.append)
+    watching.start()
+    watching.stop()
+    assert watching.is_stuck
+    watching.start()
+    watching.stop()
+    release.set()
+    assert (len(looks), seen) == (1, [])
+
+
+def test_the_watch_looks_first_last_and_in_between() -> None:
+    """The looks before and after are sure, however short the time between."""
+    seen: list[Look] = []
+    counted = iter(range(10**6))
+    watching = Watch(lambda: Look(next(counted)), 0.001, seen.append)
+    watching.start()
+    assert seen[0] == Look(0)
+    wait_until(lambda: len(seen) > 3)
+    before = len(seen)
+    watching.stop()
+    assert len(seen) > before
+    assert watching.latest == seen[-1]
