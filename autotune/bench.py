@@ -10,7 +10,6 @@ from autotune.allocator import allocator_of
 from autotune.batchable import check_rows_independent, refuse_unbatchable
 from autotune.describe import describe_machine, describe_model
 from autotune.device import device_of
-from autotune.guard import Guard
 from autotune.inputs import fit_sample
 from autotune.measure import InProcessProbe
 from autotune.records import Loaded
@@ -48,11 +47,10 @@ def set_up(
     backend = keras.config.backend()
     device = device_of(backend)
     allocator = allocator_of(backend, device.kind)
-    guard = Guard(device, allocator.peak_bytes())
     names = (*(names or engines.NAMES), engines.BASELINE)
-    probe = InProcessProbe(model, workload, allocator, names, guard)
-    if guard.blind:
-        warnings.append(f"Memory of {device.name} is not watched: {guard.blind}.")
+    probe = InProcessProbe(model, workload, allocator, names, device)
+    if probe.guard.blind:
+        warnings.append(f"Memory of {device.name} is not watched: {probe.guard.blind}.")
     loaded = Loaded(
         model=describe_model(model, source, workload.specs),
         machine=describe_machine(device),
@@ -61,7 +59,7 @@ def set_up(
         sample_rows=workload.rows,
         counts_device_peaks=allocator.peak_bytes() is not None,
         resident_bytes=host.resident_bytes(),
-        memory_limit_bytes=guard.limit_bytes,
+        memory_limit_bytes=probe.guard.limit_bytes,
         warnings=tuple(warnings),
     )
     return probe, loaded

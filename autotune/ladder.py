@@ -62,7 +62,7 @@ def _wants(standing: Standing, bounds: Bounds, lane: Lane) -> int | list[Candida
     if doubt is not None:
         return doubt
     if not standing.times_tried(last):  # but disturbed: nothing follows from that
-        return [last, *anchor(standing)]
+        return rungs[-1]
     doubt = _plateau(standing, bounds, lane, rungs)
     if doubt is None:
         return size if bounds.allow(lane, size) else []

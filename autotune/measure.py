@@ -14,6 +14,7 @@ import msgspec
 
 from autotune import engines, host
 from autotune.allocator import Allocator
+from autotune.device import Device
 from autotune.disturbance import Meter
 from autotune.errors import EngineUnavailable, is_out_of_memory, one_line
 from autotune.guard import Guard
@@ -42,9 +43,10 @@ class InProcessProbe:
         workload: Rows that fit the model.
         allocator: Counts the memory of the device that runs the model.
         names: Engines to make ready.
-        guard: Watches the device, and says how much memory may be taken.
+        device: What runs the model; its memory is watched.
 
     Attributes:
+        guard: Says how much memory may be taken.
         unavailable: Engines that cannot run this model, with the reason.
     """
 
@@ -54,12 +56,10 @@ class InProcessProbe:
         workload: Workload,
         allocator: Allocator,
         names: Sequence[str],
-        guard: Guard,
+        device: Device,
     ) -> None:
         self._workload = workload
         self._allocator = allocator
-        self._guard = guard
-        self._meter = Meter(guard.throttled)
         self._seen: set[Candidate] = set()
         self._engines: dict[str, engines.Engine] = {}
         self._reference = engines.build(engines.REFERENCE, model, workload.take(1))
@@ -76,6 +76,9 @@ class InProcessProbe:
             # Graphs with a free batch axis come with the second size (docs/how-it-measures.md).
             for size in (7, 5):
                 engine(workload.take(size))
+        # Last, so that what all this takes is not counted as free.
+        self.guard = Guard(device, allocator.peak_bytes())
+        self._meter = Meter(self.guard.throttled)
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -85,13 +88,10 @@ class InProcessProbe:
     def __call__(self, candidate: Candidate, seconds: float) -> Outcome:
         """Measure a candidate, with about `seconds` of timed calls."""
         began = time.perf_counter()
-        with self._guard as guard:
-            outcome: Outcome | None = None
-            if not guard.alarm:
-                outcome = self._try(candidate, seconds)
-            if guard.alarm:  # whatever came of it, the candidate is not to blame
-                outcome = Failure(candidate, kind="stopped", message=guard.alarm)
-        assert outcome is not None  # noqa: S101  there is one, or an alarm
+        with self.guard as guard:
+            outcome = None if guard.alarm else self._try(candidate, seconds)
+        if outcome is None or guard.alarm:  # whatever came of it, the candidate is not to blame
+            outcome = Failure(candidate, kind="stopped", message=guard.alarm)
         elapsed_s = time.perf_counter() - began
         return msgspec.structs.replace(
             outcome, elapsed_s=elapsed_s, memory_limit_bytes=guard.limit_bytes
@@ -134,7 +134,7 @@ class InProcessProbe:
             concurrency=candidate.concurrency,
             fewest=MIN_CALLS_AGAIN if again else MIN_CALLS,
             meter=self._meter,
-            guard=self._guard,
+            guard=self.guard,
             last_call_s=first_call_s,
             # Again, the first call has filled the caches.
             warm_up_s=None if again else seconds * WARM_UP_SHARE,

@@ -135,9 +135,13 @@ class IsolatedProbe:
             raise
         if reply.outcome is None:
             raise _error_of(reply)
-        if isinstance(reply.outcome, OutOfMemory):
-            self._end_child()  # the next memory figure must come from a clean process
+        if isinstance(reply.outcome, OutOfMemory) or _was_stopped(reply.outcome):
+            self._end_child()  # gives memory back, and the next figure comes from a clean process
         return reply.outcome
+
+
+def _was_stopped(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failure) and outcome.kind == "stopped"
 
 
 def _outcome_of(

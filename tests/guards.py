@@ -1,4 +1,4 @@
-"""Guards for tests: one that watches nothing, and a host whose free memory is what a test says."""
+"""For guards: a device that is not watched, and a host whose free memory is what a test says."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import pytest
 
 from autotune import guard, host
 from autotune.device import Device
-from autotune.guard import Guard
 from tests.waiting import wait_until
 
 GIB = 2**30
 
 
-def unguarded() -> Guard:
-    """A guard without eyes."""
-    return Guard(Device("cpu", "CPU", None, blind="nobody asked it to look"), None)
+UNWATCHED = Device("cpu", "CPU", None, blind="nobody asked it to look")
 
 
 class FreeMemory:

@@ -10,7 +10,7 @@ from autotune import watch
 from autotune.device import Device
 from autotune.guard import PROCESS_PER_ALLOCATED, RESERVE, Guard
 from autotune.watch import Look, Watch
-from tests.guards import GIB, FreeMemory, unguarded
+from tests.guards import GIB, UNWATCHED, FreeMemory
 from tests.waiting import wait_until
 
 CPU = Device("cpu", "CPU", 64 * GIB)
@@ -90,7 +90,7 @@ def test_a_probe_waits_for_memory_and_then_gives_up(free: FreeMemory) -> None:
 
 def test_a_guard_without_eyes_gives_no_limit_and_says_why() -> None:
     """Where nothing can be read, nothing is claimed."""
-    guard = unguarded()
+    guard = Guard(UNWATCHED, None)
     assert guard.limit_bytes is None
     assert guard.blind == "nobody asked it to look"
     with guard:

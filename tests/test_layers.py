@@ -61,7 +61,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "confirming": (5, "comparing judging outcomes standing", ""),
     "measure": (
         5,
-        "allocator disturbance engines errors guard host nesting outcomes timing workload",
+        "allocator device disturbance engines errors guard host nesting outcomes timing workload",
         "keras msgspec",
     ),
     "predictor": (
@@ -73,7 +73,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "baselines": (6, "confirming judging outcomes records standing", "msgspec"),
     "bench": (
         6,
-        "allocator batchable describe device engines guard host inputs measure records workload",
+        "allocator batchable describe device engines host inputs measure records workload",
         "keras",
     ),
     "ladder": (6, "bounds goal judging outcomes standing", ""),

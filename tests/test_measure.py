@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 
 from autotune.allocator import NoAllocator, TensorFlowAllocator
+from autotune.device import Device
 from autotune.measure import MAX_BATCHES, MIN_CALLS, InProcessProbe
 from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory
 from autotune.workload import Workload
-from tests.guards import unguarded
+from tests.guards import GIB, UNWATCHED, FreeMemory
 
 SECONDS = 0.02
 MARKED = 16  # the batch size at which a watched model does something
@@ -29,14 +31,18 @@ def measured(outcome: object) -> Measurement:
 @pytest.fixture
 def probe(mlp: Any, rows: np.ndarray[Any, Any]) -> InProcessProbe:
     """A probe of an ordinary model, with both engines."""
-    return InProcessProbe(mlp, Workload(rows), NoAllocator(), ("keras", "compiled"), unguarded())
+    return InProcessProbe(mlp, Workload(rows), NoAllocator(), ("keras", "compiled"), UNWATCHED)
 
 
 @pytest.fixture
 def watched(keras: Any, rows: np.ndarray[Any, Any]) -> Callable[..., InProcessProbe]:
     """Make a probe of a model that calls a function with each batch of the marked size."""
 
-    def make(at_marked: Callable[[Any], Any], workload: Workload | None = None) -> InProcessProbe:
+    def make(
+        at_marked: Callable[[Any], Any],
+        workload: Workload | None = None,
+        device: Device = UNWATCHED,
+    ) -> InProcessProbe:
         class Watched(keras.Model):  # type: ignore[misc]
             def call(self, x: Any) -> Any:
                 return x
@@ -47,7 +53,7 @@ def watched(keras: Any, rows: np.ndarray[Any, Any]) -> Callable[..., InProcessPr
                 return super().predict_on_batch(x)
 
         return InProcessProbe(
-            Watched(), workload or Workload(rows), NoAllocator(), ("keras",), unguarded()
+            Watched(), workload or Workload(rows), NoAllocator(), ("keras",), device
         )
 
     return make
@@ -111,7 +117,7 @@ def test_peak_memory_of_the_allocator_grows_with_the_batch(keras: Any) -> None:
     wide = [layers.Dense(1024, activation="relu"), layers.Dense(1)]
     model = keras.Sequential([keras.Input((10,)), *wide])
     sample = np.ones((4096, 10), np.float32)
-    probe = InProcessProbe(model, Workload(sample), allocator, ("keras",), unguarded())
+    probe = InProcessProbe(model, Workload(sample), allocator, ("keras",), UNWATCHED)
     few, many = (measured(probe(Candidate(n), SECONDS)).device_peak_bytes for n in (512, 4096))
     if few is None or many is None:
         pytest.skip("TensorFlow's allocator keeps no count on this CPU: needs oneDNN")
@@ -221,3 +227,25 @@ def test_memory_of_the_device_that_runs_out_is_an_outcome(
     assert isinstance(outcome, OutOfMemory)
     assert outcome.where == "device"
     assert outcome.message.startswith("ResourceExhaustedError: OOM when allocating")
+
+
+def test_a_probe_that_others_leave_no_memory_is_stopped(
+    watched: Callable[..., InProcessProbe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its calls end early, the candidate is not to blame, and the limit says what is left."""
+    free = FreeMemory(monkeypatch, 16 * GIB)
+    calls: list[int] = []
+
+    def take_memory(x: Any) -> None:
+        calls.append(len(x))
+        time.sleep(0.01)
+        if len(calls) == 30:
+            free.free_bytes = GIB // 4
+
+    probe = watched(take_memory, device=Device("cpu", "CPU", 64 * GIB))
+    outcome = probe(Candidate(MARKED), 30.0)
+    assert isinstance(outcome, Failure), outcome
+    assert outcome.kind == "stopped"
+    assert "256 MiB are left" in outcome.message
+    assert outcome.memory_limit_bytes is not None
+    assert len(calls) < 1000
