@@ -130,14 +130,15 @@ def _versions() -> dict[str, str]:
 
 
 def _check_host() -> HostCheck:
-    memory = host.memory()
+    groups = host.memory_groups()
+    memory = host.memory(groups)
     return HostCheck(
         cpu=host.cpu_name(),
         cpu_count=host.cpu_count(),
         cpu_quota=host.cpu_quota(),
         total_bytes=memory.total_bytes,
         free_bytes=memory.free_bytes,
-        limits=tuple(Limit(limit, used) for limit, used in host.memory_limits()),
+        limits=tuple(Limit(group.limit_bytes or 0, group.used_bytes or 0) for group in groups),
     )
 
 

@@ -22,7 +22,7 @@ NOTABLE_SHARE = 0.02  # of the memory that was free at first
 # A fresh process took 1.57 to 1.61 times what TensorFlow's allocator counted, above what it
 # took before the first batch (measured on a CPU).
 PROCESS_PER_ALLOCATED = 1.6
-GPU_EVERY_S, HOST_EVERY_S = 0.015, 0.1  # NVML answers in microseconds, the host's files in 0.3 ms
+GPU_EVERY_S, HOST_EVERY_S = 0.02, 0.1  # each wake costs short calls 0.2 ms of two cores
 HEALTH_EVERY = 7  # looks at a GPU: clocks change slowly, and five more questions cost more
 PATIENCE_S = 2.0  # for others to give memory back, before a probe
 
@@ -152,15 +152,22 @@ def eyes_of(device: Device) -> tuple[Callable[[], Look], float]:
     if device.blind:
         return Look, HOST_EVERY_S
     if device.gpu is None:
-        return _look_at_host, HOST_EVERY_S
+        return _HostEyes().look, HOST_EVERY_S
     handle = nvml.open_handle(device.gpu.uuid)
     if handle is None:
         return Look, HOST_EVERY_S
     return _GpuEyes(handle, device.shares_host_memory).look, GPU_EVERY_S
 
 
-def _look_at_host() -> Look:
-    return Look(host.memory().free_bytes)
+class _HostEyes:
+    """Looks at the host's memory, within the limits that were found at first."""
+
+    def __init__(self) -> None:
+        self._groups = host.memory_groups()
+
+    def look(self) -> Look:
+        """Look once."""
+        return Look(host.memory(self._groups).free_bytes)
 
 
 class _GpuEyes:
@@ -168,7 +175,7 @@ class _GpuEyes:
 
     def __init__(self, handle: nvml.Handle, shares_host_memory: bool) -> None:
         self._handle = handle
-        self._shares_host_memory = shares_host_memory
+        self._host = _HostEyes() if shares_host_memory else None
         self._looks = 0
 
     def look(self) -> Look:
@@ -177,8 +184,8 @@ class _GpuEyes:
         health = nvml.Reading()
         if self._looks % HEALTH_EVERY == 1:
             health = self._handle.health()
-        if self._shares_host_memory:
-            free: int | None = host.memory().free_bytes
+        if self._host:
+            free = self._host.look().free_bytes
         else:
             memory = self._handle.memory()
             free = memory[1] if memory else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,38 +23,51 @@ class Memory:
     free_bytes: int
 
 
-def memory() -> Memory:
+@dataclass(frozen=True, slots=True)
+class MemoryGroup:
+    """A memory cgroup above this process that has a limit."""
+
+    folder: Path
+    v2: bool
+
+    @property
+    def limit_bytes(self) -> int | None:
+        """What its processes may take together; None where the kernel does not limit them."""
+        names = ["memory.limit_in_bytes"]
+        if self.v2:  # above memory.high the kernel slows a process down until it hardly moves
+            names = ["memory.max", "memory.high"]
+        limits = [_read_int(self.folder / name) for name in names]
+        limit = min((limit for limit in limits if limit is not None), default=_NO_LIMIT)
+        return limit if limit < _NO_LIMIT else None
+
+    @property
+    def used_bytes(self) -> int | None:
+        """What they hold, without the cached files that the kernel gives back."""
+        used = _read_int(self.folder / ("memory.current" if self.v2 else "memory.usage_in_bytes"))
+        return used and max(0, used - _inactive_file(self.folder / "memory.stat", self.v2))
+
+
+def memory_groups() -> tuple[MemoryGroup, ...]:
+    """Find the memory cgroups above this process that have a limit, innermost first."""
+    groups = [MemoryGroup(folder, v2) for folder, v2 in cgroup_folders("memory")]
+    return tuple(g for g in groups if g.limit_bytes is not None and g.used_bytes is not None)
+
+
+def memory(groups: Iterable[MemoryGroup] | None = None) -> Memory:
     """Memory that this process may use: the machine's, or less where a container limits it.
 
     psutil sees the machine only, so each memory cgroup above the process is asked as well.
+
+    Args:
+        groups: What `memory_groups` found; looked up if None, which costs more than all the rest.
     """
     machine = psutil.virtual_memory()
     total, free = machine.total, machine.available
-    for limit, used in memory_limits():
-        total, free = min(total, limit), min(free, max(0, limit - used))
+    for group in memory_groups() if groups is None else groups:
+        limit, used = group.limit_bytes, group.used_bytes
+        if limit is not None and used is not None:  # it may have lost its limit, or be gone
+            total, free = min(total, limit), min(free, max(0, limit - used))
     return Memory(total, free)
-
-
-def memory_limits() -> Iterator[tuple[int, int]]:
-    """Limit and use, in bytes, of every memory cgroup above this process that has a limit."""
-    for folder, v2 in _cgroup_folders():
-        limit = _memory_limit(folder, v2)
-        used = _read_int(folder / ("memory.current" if v2 else "memory.usage_in_bytes"))
-        if limit is not None and limit < _NO_LIMIT and used is not None:
-            cache = _inactive_file(folder / "memory.stat", v2)  # the kernel gives it back
-            yield limit, max(0, used - cache)
-
-
-def _memory_limit(folder: Path, v2: bool) -> int | None:
-    if not v2:
-        return _read_int(folder / "memory.limit_in_bytes")
-    # Above memory.high the kernel slows a process down until it hardly moves.
-    limits = [_read_int(folder / name) for name in ("memory.max", "memory.high")]
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def _cgroup_folders() -> Iterator[tuple[Path, bool]]:
-    return cgroup_folders("memory")
 
 
 def cgroup_folders(controller: str) -> Iterator[tuple[Path, bool]]:
@@ -101,7 +114,7 @@ def _inactive_file(path: Path, v2: bool) -> int:
 def kernel_memory_kills() -> int:
     """How often the kernel killed a process of this cgroup for memory; 0 where it does not say."""
     kills = 0
-    for folder, v2 in _cgroup_folders():
+    for folder, v2 in cgroup_folders("memory"):
         path = folder / ("memory.events" if v2 else "memory.oom_control")
         with contextlib.suppress(OSError, ValueError):
             fields = dict(line.split(" ", 1) for line in path.read_text().splitlines())

@@ -24,7 +24,7 @@ class FreeMemory:
         monkeypatch.setattr(guard, "HOST_EVERY_S", 0.002)
         monkeypatch.setattr(guard, "PATIENCE_S", 0.1)
 
-    def _read(self) -> host.Memory:
+    def _read(self, _: object = None) -> host.Memory:
         self.looks += 1
         return host.Memory(64 * GIB, self.free_bytes)
 

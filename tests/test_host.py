@@ -23,7 +23,7 @@ needs_proc = pytest.mark.skipif(
 @pytest.fixture
 def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SetLimits:
     """Put the root of both cgroup versions into a folder of this test, with the given files."""
-    if not list(host._cgroup_folders()):
+    if not list(host.cgroup_folders("memory")):
         pytest.skip("needs memory cgroups, which Linux has")
     monkeypatch.setattr(host, "_CGROUP", tmp_path)
 
@@ -69,6 +69,17 @@ def test_a_container_without_a_limit_has_the_machine(cgroup: SetLimits, limit: o
     """No limit, or one that is larger than the machine, leaves the machine's memory."""
     cgroup(limit=limit, used=60 * MIB)
     assert host.memory().total_bytes == psutil.virtual_memory().total
+
+
+def test_groups_that_were_found_are_read_anew(cgroup: SetLimits) -> None:
+    """What was found once tells what is used now, also after its limit has gone."""
+    cgroup(limit=100 * MIB, used=60 * MIB)
+    groups = host.memory_groups()
+    assert {group.limit_bytes for group in groups} == {100 * MIB}
+    cgroup(limit=100 * MIB, used=90 * MIB)
+    assert host.memory(groups) == host.Memory(100 * MIB, 10 * MIB)
+    cgroup(limit="max", used=90 * MIB)
+    assert host.memory(groups).total_bytes == psutil.virtual_memory().total
 
 
 def test_kills_of_the_kernel_are_counted(cgroup: SetLimits) -> None:

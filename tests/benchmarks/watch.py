@@ -3,17 +3,19 @@
     python -m tests.benchmarks.watch [--rounds 40]
 
 Where there is a GPU that NVML can read, the thread reads it; else it reads the host's memory, and
-for a second line calls whatever `--fake-call-us` takes as long as NVML would. Rounds with and
+for a second line is busy for `--fake-call-us`, as NVML would be. Rounds with and
 without are interleaved, since the machine's speed drifts.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 import random
 import statistics
 import time
+import timeit
 from collections.abc import Callable, Sequence
 
 import keras
@@ -57,10 +59,21 @@ def median_error(values: Sequence[float]) -> float:
     return 1.2533 * t_quantile(len(values) - 1) * (high - low) / 1.349 / math.sqrt(len(values))
 
 
-def busy(seconds: float) -> Look:
-    """Look for so long without holding the interpreter's lock, as a call to NVML does."""
-    time.sleep(seconds)
-    return Look(1)
+def stand_in(seconds: float) -> Callable[[], Look]:
+    """Return a look that takes so long on the processor, as a call to NVML does.
+
+    Like that call it does not hold the interpreter's lock: no hashing of more than 2 kB does.
+    """
+    kilobytes, took = 4, 0.0
+    while took < seconds:
+        kilobytes, block = kilobytes + 4, bytes(kilobytes * 1024)
+        took = min(timeit.repeat(lambda: hashlib.sha256(block), number=10, repeat=5)) / 10  # noqa: B023
+
+    def look() -> Look:
+        hashlib.sha256(block)
+        return Look(1)
+
+    return look
 
 
 def main() -> None:
@@ -79,7 +92,7 @@ def main() -> None:
     if device.kind == "cpu":
         pause_s = chosen.fake_call_us / 1e6
         name = f"a call of {chosen.fake_call_us:.0f} us, every {guard.GPU_EVERY_S * 1e3:.0f} ms"
-        watches[name] = Watch(lambda: busy(pause_s), guard.GPU_EVERY_S, lambda _: None)
+        watches[name] = Watch(stand_in(pause_s), guard.GPU_EVERY_S, lambda _: None)
     print(f"{'net':14}{'watch':40}{'cost':>8}  95 % interval")
     for name, model, rows in (("dense", dense, 32), ("convolution", convolution, 256)):
         x = np.ones((rows, *model.input_shape[1:]), np.float32)
