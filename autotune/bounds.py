@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from autotune.forecast import upper_bound_bytes
 from autotune.goal import Goal
 from autotune.judging import Lane, lane_of
+from autotune.known import Known
 from autotune.outcomes import Candidate, Measurement
 from autotune.records import Forecast
 from autotune.standing import Standing
@@ -62,25 +63,18 @@ class Bounds:
 
     def _fits_in_memory(self, lane: Lane, size: int) -> bool:
         limit = self.standing.memory_limit_bytes
-        bound = upper_bound_bytes(self._peaks(lane), size)
+        bound = expected_peak_bytes(at(lane, size), self.standing.known)
         if limit is None or bound is None or bound <= limit:
             return True
         self.refused[at(lane, size)] = bound
         return False
 
-    def _peaks(self, lane: Lane) -> dict[int, int]:
-        return {
-            c.batch_size: k.peak_bytes
-            for c, k in self.standing.known.items()
-            if lane_of(c) == lane and k.peak_bytes is not None
-        }
-
     def largest_that_fits(self, lane: Lane, low: int, high: int) -> int:
         """The largest size from `low` up to below `high` whose forecast is within the limit."""
-        limit, peaks = self.standing.memory_limit_bytes, self._peaks(lane)
+        limit = self.standing.memory_limit_bytes
         while low + 1 < high:
             middle = (low + high) // 2
-            bound = upper_bound_bytes(peaks, middle)
+            bound = expected_peak_bytes(at(lane, middle), self.standing.known)
             if limit is None or bound is None or bound <= limit:
                 low = middle
             else:
@@ -105,24 +99,41 @@ class Bounds:
         return CALLS_AHEAD * latency_s
 
 
+def expected_peak_bytes(candidate: Candidate, known: Mapping[Candidate, Known]) -> int | None:
+    """Upper bound for a candidate's peak, in bytes; None where nothing like it was measured.
+
+    It is forecast from other sizes of the same lane; before there are any, from all candidates by
+    the rows that they have in flight together.
+    """
+    read = {c: k for c, k in known.items() if k.peak_bytes is not None}
+    own = {c: k for c, k in read.items() if lane_of(c) == lane_of(candidate)}
+    peaks: dict[int, int] = {}
+    for one, of_it in (own or read).items():
+        rows = one.batch_size * (1 if own else one.concurrency)
+        peaks[rows] = max(peaks.get(rows, 0), of_it.peak_bytes or 0)
+    idle_bytes = min((of_it.idle_bytes for of_it in (own or read).values()), default=0)
+    rows = candidate.batch_size * (1 if own else candidate.concurrency)
+    return upper_bound_bytes(peaks, rows, idle_bytes)
+
+
 def forecasts_of(standing: Standing, refused: Mapping[Candidate, int]) -> tuple[Forecast, ...]:
     """Return what was expected of each candidate from the peaks before it, and what came of it."""
-    peaks: dict[Lane, dict[int, int]] = {}
+    known: dict[Candidate, Known] = {}
     found: dict[Candidate, Forecast] = {}
     for block in standing.blocks:
         outcome = block.outcome
         if not isinstance(outcome, Measurement) or outcome.peak_bytes is None:
             continue
-        candidate, line = outcome.candidate, peaks.setdefault(lane_of(outcome.candidate), {})
-        bound = upper_bound_bytes(line, candidate.batch_size)
-        if bound is not None and candidate.batch_size not in line:
+        candidate = outcome.candidate
+        bound = expected_peak_bytes(candidate, known)
+        if bound is not None and candidate not in known:
             found[candidate] = Forecast(
                 candidate=candidate,
                 upper_bound_bytes=bound,
                 peak_bytes=outcome.peak_bytes,
                 limit_bytes=outcome.memory_limit_bytes or standing.memory_limit_bytes,
             )
-        line[candidate.batch_size] = max(outcome.peak_bytes, line.get(candidate.batch_size, 0))
+        known.setdefault(candidate, Known()).add(block)
     for candidate, bound in refused.items():
         limit = standing.memory_limit_bytes
         refusal = Forecast(

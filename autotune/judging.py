@@ -53,6 +53,8 @@ def merged(parts: Sequence[Measurement]) -> Measurement:
         elapsed_s=sum(part.elapsed_s for part in parts),
         device_peak_bytes=_highest([part.device_peak_bytes for part in parts]),
         host_peak_bytes=_highest([part.host_peak_bytes for part in parts]),
+        device_idle_bytes=_highest([part.device_idle_bytes for part in parts]),
+        host_idle_bytes=_highest([part.host_idle_bytes for part in parts]),
         disturbed=sum(part.disturbed for part in parts),
         warnings=tuple(dict.fromkeys(w for part in parts for w in part.warnings)),
     )

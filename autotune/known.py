@@ -26,6 +26,7 @@ class Known:
         self.parts: list[Measurement] = []
         self.failed = False
         self.peak_bytes: int | None = None
+        self._idle_bytes: int | None = None
         self.latency_s = math.inf
         self.first_call_extra_s = 0.0
         self.elapsed_s = 0.0
@@ -35,6 +36,11 @@ class Known:
     def is_tried(self) -> bool:
         """Whether anything is known of it; one that was stopped may be tried again."""
         return bool(self.parts) or self.failed
+
+    @property
+    def idle_bytes(self) -> int:
+        """Least of what was held before its first call; 0 where that is not known."""
+        return self._idle_bytes or 0
 
     def add(self, block: Block) -> None:
         """Take in one more probe."""
@@ -51,3 +57,5 @@ class Known:
         self.latency_s = min(self.latency_s, outcome.latency_s)
         if outcome.peak_bytes is not None:
             self.peak_bytes = max(self.peak_bytes or 0, outcome.peak_bytes)
+        if outcome.idle_bytes is not None:
+            self._idle_bytes = min(self._idle_bytes or outcome.idle_bytes, outcome.idle_bytes)

@@ -25,6 +25,8 @@ def climb(standing: Standing, bounds: Bounds, lanes: Sequence[Lane]) -> list[Can
 
     The ladders rise in step: only the lowest rungs that are wanted are tried.
     """
+    if not standing.known:  # what the other lanes will take is forecast from the first
+        return [at(lanes[0], standing.goal.min_batch_size)]
     doubts: list[Candidate] = []
     rungs: list[tuple[int, Lane]] = []
     for lane in lanes:
@@ -51,7 +53,8 @@ def _wants(standing: Standing, bounds: Bounds, lane: Lane) -> int | list[Candida
     goal = standing.goal
     rungs = _climbed(standing, lane)
     if not rungs:
-        return goal.min_batch_size
+        size = goal.min_batch_size
+        return size if bounds.allow(lane, size) else []
     last = at(lane, rungs[-1])
     if not standing.allows(last):
         return [last, *anchor(standing)] if _may_be_a_hiccup(standing, last) else []

@@ -116,6 +116,7 @@ class InProcessProbe:
         batches = _batches(self._workload, candidate.batch_size)
         self._allocator.reset()
         host.reset_peak_resident()
+        idle = self._allocator.peak_bytes(), host.peak_resident_bytes()  # peaks of no call yet
         began = time.perf_counter()
         outputs = engine(batches[0])
         first_call_s = time.perf_counter() - began
@@ -149,6 +150,8 @@ class InProcessProbe:
             warnings=tuple(f"Disturbed: {why}." for why in timings.reasons),
             device_peak_bytes=_highest(peaks[0], self._allocator.peak_bytes()),
             host_peak_bytes=_highest(peaks[1], host.peak_resident_bytes()),
+            device_idle_bytes=idle[0],
+            host_idle_bytes=idle[1],
         )
 
     def _difference(self, batch: Nested, outputs: Nested) -> str | None:

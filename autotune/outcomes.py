@@ -74,6 +74,8 @@ class Measurement(
         device_peak_bytes: Highest use of the framework's allocator during the probe, weights
             included; None where the allocator keeps no count.
         host_peak_bytes: Highest resident memory of the process during the probe.
+        device_idle_bytes: What the allocator held before the first call: weights, mostly.
+        host_idle_bytes: Resident memory of the process before the first call.
         disturbed: How many of the timed calls something else on the machine disturbed.
         memory_limit_bytes: The highest peak that was allowed then, which falls when others take
             memory; None where that is not known.
@@ -85,6 +87,8 @@ class Measurement(
     elapsed_s: float = 0.0
     device_peak_bytes: int | None = None
     host_peak_bytes: int | None = None
+    device_idle_bytes: int | None = None
+    host_idle_bytes: int | None = None
     disturbed: int = 0
     memory_limit_bytes: int | None = None
     warnings: tuple[str, ...] = ()
@@ -113,6 +117,11 @@ class Measurement(
     def peak_bytes(self) -> int | None:
         """The peak that is held against the memory limit: the allocator's, else the process's."""
         return self.host_peak_bytes if self.device_peak_bytes is None else self.device_peak_bytes
+
+    @property
+    def idle_bytes(self) -> int | None:
+        """How much of `peak_bytes` was there before the first call."""
+        return self.host_idle_bytes if self.device_peak_bytes is None else self.device_idle_bytes
 
 
 class _OnlyCandidate(Struct, frozen=True):

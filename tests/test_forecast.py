@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from autotune.forecast import MARGIN, RESERVE_BYTES, upper_bound_bytes
+from autotune.forecast import MARGIN, RESERVE_BYTES, WASTE_BYTES, upper_bound_bytes
 
+MIB = 2**20
 SIZES = st.integers(1, 2**16)
 PEAKS = st.dictionaries(SIZES, st.integers(0, 2**40), min_size=1, max_size=12)
 
@@ -60,10 +61,38 @@ def test_weights_and_rows_stay_under_the_bound(
 
 def test_one_peak_is_taken_to_grow_in_proportion() -> None:
     """With one measured peak, twice the rows are twice the peak, plus margin and reserve."""
-    assert upper_bound_bytes({100: 10**9}, 200) == int(MARGIN * 2 * 10**9) + RESERVE_BYTES
+    bound = upper_bound_bytes({100: 10**9}, 200)
+    assert bound == int(MARGIN * 2 * 10**9) + RESERVE_BYTES + WASTE_BYTES
 
 
 def test_the_steeper_of_two_readings_counts() -> None:
     """A slope that turns upwards is carried on where it asks for more than proportion does."""
     steep = upper_bound_bytes({100: 10**8, 200: 10**9}, 400)
-    assert steep == int(MARGIN * (10**9 + 200 * 9 * 10**6)) + RESERVE_BYTES
+    assert steep == int(MARGIN * (10**9 + 200 * 9 * 10**6)) + RESERVE_BYTES + WASTE_BYTES
+
+
+def test_a_chunk_that_is_not_split_stays_under_the_bound() -> None:
+    """Peaks of two convolutions, in MiB: a few rows more took a chunk of twice the size."""
+    for size, peak in ((136, 392), (144, 400), (160, 424)):
+        bound = upper_bound_bytes({128: 264 * MIB}, size)
+        assert bound is not None
+        assert bound >= peak * MIB
+
+
+@given(PEAKS, SIZES, st.integers(0, 2**40))
+def test_what_was_there_before_lowers_the_bound(
+    peaks: dict[int, int], batch_size: int, idle_bytes: int
+) -> None:
+    """Weights do not grow with the rows; but no bound falls below what was seen."""
+    without, bound = (upper_bound_bytes(peaks, batch_size, idle) for idle in (0, idle_bytes))
+    assert without is not None
+    assert bound is not None
+    assert bound <= without
+    assert bound >= max([p for s, p in peaks.items() if s <= batch_size], default=0)
+
+
+def test_a_model_of_large_weights_may_be_tried_with_two_rows() -> None:
+    """Weights of 6 GB and 1 MB a row are not taken for 12 GB at twice the rows."""
+    bound = upper_bound_bytes({1: 6_001 * 10**6}, 2, 6_000 * 10**6)
+    assert bound is not None
+    assert bound < 6_100 * 10**6

@@ -32,10 +32,24 @@ def climbed(goal: Goal, speeds: Sequence[float], engine: str = "keras") -> list[
     return [list(row) for _ in range(3)]
 
 
-def test_it_begins_with_the_smallest_size_of_each_lane() -> None:
-    """Nothing is known, so the lowest rungs are tried side by side."""
-    nothing = Standing(Goal(min_batch_size=3), None)
-    assert wanted(nothing, KERAS, COMPILED) == {Candidate(3), Candidate(3, "compiled")}
+def test_it_begins_with_the_smallest_size_of_the_first_lane() -> None:
+    """Nothing is known, so one is tried alone; from it the others are forecast."""
+    goal = Goal(min_batch_size=3)
+    assert wanted(Standing(goal, None), KERAS, COMPILED) == {Candidate(3)}
+    first = standing_of([[timed(3, 0.1)]], goal)
+    assert wanted(first, KERAS, COMPILED) >= {Candidate(3), Candidate(3, "compiled")}
+
+
+def test_a_lane_that_would_not_fit_is_not_begun() -> None:
+    """Two batches in flight take twice the memory of the one that was measured."""
+    goal = Goal(min_batch_size=128)
+    one, two = ("keras", 1, None), ("keras", 2, None)
+    roomy, tight = (
+        standing_of([[timed(128, 0.1, peak=264 * 2**20)]], goal, limit)
+        for limit in (2**30, 358 * 2**20)
+    )
+    assert Candidate(128, concurrency=2) in wanted(roomy, one, two)
+    assert Candidate(128, concurrency=2) not in wanted(tight, one, two)
 
 
 def test_the_next_rung_is_timed_beside_the_best_so_far() -> None:
