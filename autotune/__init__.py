@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from autotune.batching import MicroBatcher
     from autotune.errors import (
         AutotuneError,
+        BatcherClosed,
+        DeadlineExceeded,
         EngineUnavailable,
         EnvironmentFault,
         InvalidInput,
@@ -24,12 +27,15 @@ if TYPE_CHECKING:
         InvalidRecord,
         InvalidSample,
         NoFeasibleBatchSize,
+        Overloaded,
         ProbeFailed,
+        Unserved,
     )
     from autotune.goal import Goal
+    from autotune.loading import load
     from autotune.models import ModelFactory, ModelFile
     from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory, Probe
-    from autotune.predictor import TunedPredictor, load
+    from autotune.predictor import TunedPredictor
     from autotune.records import Progress, Recommendation, TuningRecord
     from autotune.searching import search
     from autotune.studies import open_study
@@ -38,7 +44,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AutotuneError",
+    "BatcherClosed",
     "Candidate",
+    "DeadlineExceeded",
     "EngineUnavailable",
     "EnvironmentFault",
     "Failure",
@@ -48,11 +56,13 @@ __all__ = [
     "InvalidRecord",
     "InvalidSample",
     "Measurement",
+    "MicroBatcher",
     "ModelFactory",
     "ModelFile",
     "NoFeasibleBatchSize",
     "OutOfMemory",
     "Outcome",
+    "Overloaded",
     "Probe",
     "ProbeFailed",
     "Progress",
@@ -60,6 +70,7 @@ __all__ = [
     "Synthetic",
     "TunedPredictor",
     "TuningRecord",
+    "Unserved",
     "load",
     "open_study",
     "search",
@@ -70,10 +81,15 @@ _ROOM_OF = {
     **dict.fromkeys(__all__, "outcomes"),
     **dict.fromkeys((name for name in __all__ if name.startswith("Invalid")), "errors"),
     "AutotuneError": "errors",
+    "BatcherClosed": "errors",
+    "DeadlineExceeded": "errors",
     "EngineUnavailable": "errors",
     "EnvironmentFault": "errors",
     "NoFeasibleBatchSize": "errors",
+    "Overloaded": "errors",
     "ProbeFailed": "errors",
+    "Unserved": "errors",
+    "MicroBatcher": "batching",
     "Goal": "goal",
     "Progress": "records",
     "Recommendation": "records",
@@ -82,7 +98,7 @@ _ROOM_OF = {
     "ModelFile": "models",
     "Synthetic": "workload",
     "TunedPredictor": "predictor",
-    "load": "predictor",
+    "load": "loading",
     "open_study": "studies",
     "search": "searching",
     "tune": "tuning",

@@ -1,12 +1,19 @@
-"""The tuned directory: record and model, written whole or not at all, checked when read."""
+"""The tuned directory: records and model, written whole or not at all, checked when read.
+
+`record.json` is the latest tuning. Tunings of the same model on other devices stand beside it, so
+that a folder may be copied around and tuned on each.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import logging
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +21,13 @@ import msgspec
 
 from autotune.errors import InvalidInput, InvalidRecord
 from autotune.files import cannot_write, sha256_of, sync
-from autotune.records import FORMAT_VERSION, TuningRecord
+from autotune.matching import best_for, same_device, same_model
+from autotune.records import FORMAT_VERSION, Machine, TuningRecord
 
 MANIFEST, RECORD, MODEL = "manifest.json", "record.json", "model.keras"
+OTHER_RECORD = re.compile(r"record-[0-9a-f]{12}\.json")
+
+_log = logging.getLogger("autotune")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,10 +39,26 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What was read from a tuned directory."""
+    """What was read from a tuned directory.
+
+    Attributes:
+        record: The latest tuning.
+        model: The model's file.
+        others: Tunings of the same model on other devices.
+    """
 
     record: TuningRecord
     model: Path
+    others: tuple[TuningRecord, ...] = ()
+
+    @property
+    def records(self) -> tuple[TuningRecord, ...]:
+        """All tunings, the latest first."""
+        return self.record, *self.others
+
+    def record_for(self, machine: Machine | None, backend: str) -> TuningRecord:
+        """The tuning that suits a machine and a backend best; see `matching.best_for`."""
+        return best_for(self.records, machine, backend)
 
 
 def check_target(folder: Path) -> None:
@@ -58,17 +85,23 @@ def check_target(folder: Path) -> None:
 
 def is_tuned(folder: Path) -> bool:
     """Whether a folder is a tuned directory, and so may be replaced by another."""
-    if not {path.name for path in folder.iterdir()} <= {MANIFEST, RECORD, MODEL}:
-        return False
     try:
         data = (folder / MANIFEST).read_bytes()
-        return set(msgspec.json.decode(data, type=Manifest).files) == {RECORD, MODEL}
+        listed = set(msgspec.json.decode(data, type=Manifest).files)
     except (OSError, ValueError, msgspec.MsgspecError):
         return False
+    known = {RECORD, MODEL, *_other_records(listed)}
+    return listed == known and {path.name for path in folder.iterdir()} <= {MANIFEST, *known}
 
 
-def write(folder: Path, record: TuningRecord, put_model: Callable[[Path], None]) -> None:
+def _other_records(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if OTHER_RECORD.fullmatch(name))
+
+
+def write(folder: Path, record: TuningRecord, put_model: Callable[[Path], object]) -> None:
     """Write a tuned directory; an older one in its place is replaced when the new one is whole.
+
+    What the older one holds of the same model, tuned on other devices, is kept.
 
     Args:
         folder: Where.
@@ -87,7 +120,9 @@ def write(folder: Path, record: TuningRecord, put_model: Callable[[Path], None])
         new.mkdir(parents=True)
         put_model(new / MODEL)
         (new / RECORD).write_bytes(record.to_json())
-        files = {name: sha256_of(new / name) for name in (MODEL, RECORD)}
+        for other in _kept(folder, record, new / MODEL):
+            _put_beside(new, other.to_json())
+        files = {path.name: sha256_of(path) for path in sorted(new.iterdir())}
         manifest = Manifest(format_version=FORMAT_VERSION, files=files)
         (new / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
         for path in (*new.iterdir(), new):
@@ -100,6 +135,28 @@ def write(folder: Path, record: TuningRecord, put_model: Callable[[Path], None])
         for above in made:  # those that hold something now stay
             with contextlib.suppress(OSError):
                 above.rmdir()
+
+
+def _kept(folder: Path, record: TuningRecord, model: Path) -> list[TuningRecord]:
+    """What a folder holds of the same model, tuned on other devices than a new record."""
+    if not (folder / MANIFEST).exists():
+        return []
+    try:
+        old = read(folder)
+    except InvalidRecord as error:
+        _log.warning("Replaced, with all that was tuned on other devices: %s", error)
+        return []
+    # A hash over layers and weights may change with Keras, which writes them down; bytes do not.
+    same_file = sha256_of(old.model) == sha256_of(model)
+    return [
+        other
+        for other in old.records
+        if (same_file or same_model(other, record)) and not same_device(other, record)
+    ]
+
+
+def _put_beside(folder: Path, data: bytes) -> None:
+    (folder / f"record-{hashlib.sha256(data).hexdigest()[:12]}.json").write_bytes(data)
 
 
 def _put_in_place(new: Path, folder: Path) -> None:
@@ -128,7 +185,8 @@ def read(folder: str | os.PathLike[str]) -> Tuned:
     if not path.is_dir():
         raise InvalidRecord(f"Tuned folder not found: {path}.")
     manifest = _read_manifest(path)
-    for name in (MODEL, RECORD):
+    others = _other_records(manifest.files)
+    for name in (MODEL, RECORD, *others):
         if not (path / name).is_file():
             raise InvalidRecord(f"{path} is damaged: {name} is missing. Tune the model again.")
         if manifest.files.get(name) != sha256_of(path / name):
@@ -136,7 +194,12 @@ def read(folder: str | os.PathLike[str]) -> Tuned:
                 f"{path / name} was changed after tuning: its SHA-256 is not the one in "
                 f"{MANIFEST}. Restore it, or tune the changed model again."
             )
-    return Tuned(TuningRecord.load(path / RECORD), path / MODEL)
+    first, *rest = (TuningRecord.load(path / name) for name in (RECORD, *others))
+    if any(record.recommendation is None for record in (first, *rest)):
+        raise InvalidRecord(
+            f"{path} holds a record without a recommendation. Tune the model again."
+        )
+    return Tuned(first, path / MODEL, tuple(rest))
 
 
 def _read_manifest(path: Path) -> Manifest:

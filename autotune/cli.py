@@ -235,8 +235,8 @@ def predict(
 
     Example: autotune predict tuned/ rows.npy --out outputs.npy
     """
+    from autotune.loading import load
     from autotune.nesting import flatten
-    from autotune.predictor import load
     from autotune.rowfiles import check_output_file, read_rows, write_rows
 
     check_output_file(out)
@@ -254,15 +254,19 @@ def show(
     path: Annotated[Path, typer.Argument(help="Tuned folder, or a record's JSON file.")],
     json: Json = False,
 ) -> None:
-    """Show what a tuning run found.
+    """Show what a tuning run found; of a folder tuned on several devices, the latest run.
 
     Example: autotune show tuned/
     """
     from autotune import artifact
     from autotune.records import TuningRecord
+    from autotune.report import elsewhere
 
-    record = artifact.read(path).record if path.is_dir() else TuningRecord.load(path)
-    print_record(record, json)
+    records = artifact.read(path).records if path.is_dir() else (TuningRecord.load(path),)
+    print_record(records[0], json)
+    if not json:
+        for other in records[1:]:
+            sys.stdout.write(f"Also tuned: {elsewhere(other)}\n")
 
 
 @app.command()

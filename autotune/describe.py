@@ -27,6 +27,7 @@ def describe_machine(device: Device) -> Machine:
         device_id=device.gpu.uuid if device.gpu else "",
         cpu=host.cpu_name(),
         cpu_count=host.cpu_count(),
+        cpu_quota=host.cpu_quota(),
         memory_bytes=host.memory().total_bytes,
         device_memory_bytes=device.total_bytes if device.kind == "gpu" else None,
         system=platform.platform(),

@@ -9,6 +9,10 @@ AutotuneError
 │   └── EngineUnavailable               an engine that cannot run this model here
 ├── EnvironmentFault (also an OSError)  disk, permissions, a study in use
 ├── ProbeFailed                         the probe could not be started at all
+├── Unserved                            a request to a MicroBatcher that was never run
+│   ├── Overloaded                      too many rows wait already
+│   ├── DeadlineExceeded (also a TimeoutError)  its time was over before its turn came
+│   └── BatcherClosed (also a RuntimeError)     the batcher takes no more
 └── NoFeasibleBatchSize                 tried, and no candidate is within the limits
 """
 
@@ -55,6 +59,22 @@ class EnvironmentFault(AutotuneError, OSError):
 
 class ProbeFailed(AutotuneError):
     """The child that should try the candidates could not be started, or died while loading."""
+
+
+class Unserved(AutotuneError):
+    """A request that a `MicroBatcher` never ran; it can be sent again, there or elsewhere."""
+
+
+class Overloaded(Unserved):
+    """The queue is full: the request was turned away at once."""
+
+
+class DeadlineExceeded(Unserved, TimeoutError):
+    """The request waited longer than its `timeout_s`."""
+
+
+class BatcherClosed(Unserved, RuntimeError):
+    """The batcher was closed before the request came, or before its turn came."""
 
 
 class NoFeasibleBatchSize(AutotuneError):

@@ -51,23 +51,42 @@ def check_inputs(specs: Sequence[Spec], names: Sequence[str], arrays: Sequence[A
     """
     if not specs:
         return
-    by_name = dict(zip(names, arrays, strict=True))
-    named = not all(name == "" or name.isdigit() for name in names)
-    if named:
-        missing = [spec.name for spec in specs if spec.name not in by_name]
-        if missing and len(specs) == len(by_name) == 1:
-            missing = []  # one input, one array: the name is decoration, to Keras too
-        if missing:
+    for spec, array in zip(_match(specs, names), arrays, strict=True):
+        _check_input(spec, array)
+
+
+def _match(specs: Sequence[Spec], names: Sequence[str]) -> Sequence[Spec]:
+    """Return the input that each array of a nesting is: by its name, else by its place."""
+    if len(specs) == len(names) == 1:
+        return specs  # one input, one array: the name is decoration, to Keras too
+    by_name = {spec.name: spec for spec in specs}
+    wants = ", ".join(by_name)
+    if not are_by_place(names):
+        have = ", ".join(names)
+        missing = next((name for name in by_name if name not in names), None)
+        if missing is not None:
             raise InvalidSample(
-                f"Input {missing[0]!r} is missing (have: {', '.join(names)}; "
-                f"the model wants: {', '.join(spec.name for spec in specs)})."
+                f"Input {missing!r} is missing (have: {have}; the model wants: {wants})."
             )
-    elif len(names) != len(specs):
+        extra = next((name for name in names if name not in by_name), None)
+        if extra is not None:  # Keras may take it in another's place, and only warns
+            raise InvalidSample(
+                f"The model has no input {extra!r} (have: {have}; the model wants: {wants})."
+            )
+        return [by_name[name] for name in names]
+    if len(names) != len(specs):
         wants = ", ".join(f"{spec.name} {spec}" for spec in specs)
-        raise InvalidSample(f"The sample has {len(names)} inputs, the model wants {wants}.")
-    for index, spec in enumerate(specs):
-        array = by_name.get(spec.name) if named else None
-        _check_input(spec, arrays[index] if array is None else array)
+        hint = " A list holds inputs, not rows: np.stack(rows)." if len(specs) == 1 else ""
+        raise InvalidSample(f"The sample has {len(names)} inputs, the model wants {wants}.{hint}")
+    return specs
+
+
+def are_by_place(names: Sequence[str]) -> bool:
+    """Tell whether arrays are a model's inputs by their place: in a list, or nested deeper.
+
+    The names of a model's inputs say nothing of a deeper nesting, whose order is Keras's own.
+    """
+    return any("/" in name for name in names) or all(name == "" or name.isdigit() for name in names)
 
 
 def _check_input(spec: Spec, array: Array) -> None:
@@ -81,7 +100,7 @@ def _check_input(spec: Spec, array: Array) -> None:
         )
     if not any(_shape_fits(shape, spec.shape) for shape in _readings(got.shape)):
         if len(got.shape) < len(spec.shape) and _shape_fits(array.shape, spec.shape):
-            hint = " One row needs a first axis too: rows[None]."
+            hint = " One row needs a first axis too: rows[None], or dataset.batch(n)."
         else:
             hint = ""
         raise InvalidSample(f"Input {spec.name!r} has shape {got}; the model wants {spec}.{hint}")

@@ -26,8 +26,15 @@ def flatten(nested: Nested) -> tuple[list[Any], optree.PyTreeSpec]:
     return list(leaves), structure
 
 
+def leaves_of(nested: Nested) -> list[Array]:
+    """Return the arrays of a nesting in their order."""
+    return [nested] if isinstance(nested, np.ndarray) else flatten(nested)[0]
+
+
 def head(nested: Nested, count: int, start: int = 0) -> Nested:
     """Return up to `count` rows of every array of a nesting, from row `start` on."""
+    if isinstance(nested, np.ndarray):  # the usual case, without the cost of a nesting
+        return nested[start : start + count]
     return optree.tree_map(lambda leaf: leaf[start : start + count], nested)
 
 
@@ -68,29 +75,58 @@ def revive(layout: Any, load: Callable[[Any], Any]) -> Nested:
     return load(value)
 
 
-def join(parts: Iterable[Nested], rows: int) -> Nested:
+def join(parts: Iterable[Nested], rows: int, out: Nested = None) -> Nested:
     """Join the outputs of batches into arrays that are made once.
 
     Args:
         parts: The outputs of each batch, in order; at least one.
         rows: How many rows they have in all.
+        out: Arrays of so many rows to write them to; made if None.
 
     Raises:
-        InvalidSample: Rows of one batch have another shape than those of the next.
+        InvalidSample: Rows of one batch have another shape than those of the next, or than
+            those of `out`.
     """
     rest = iter(parts)
     first = next(rest)
+    if out is not None:
+        check_out(out, first, rows)
     if isinstance(first, np.ndarray):  # the usual case, without the cost of a nesting
-        room, start = _room_for(rows, first), 0
+        room, start = _room_for(rows, first) if out is None else out, 0
         for part in itertools.chain((first,), rest):
             start = _fill(room, start, part)
         return room
     leaves, structure = flatten(first)
-    rooms, start = [_room_for(rows, leaf) for leaf in leaves], 0
+    rooms, start = [_room_for(rows, leaf) for leaf in leaves] if out is None else flatten(out)[0], 0
     for part in itertools.chain((first,), rest):
         ends = [_fill(*each) for each in zip(rooms, itertools.repeat(start), flatten(part)[0])]
         start = ends[0]
     return structure.unflatten(rooms)
+
+
+def check_out(out: Nested, outputs: Nested, rows: int) -> None:
+    """See that arrays given for the outputs can hold them.
+
+    Args:
+        out: The arrays.
+        outputs: The outputs of one batch.
+        rows: How many rows there will be in all.
+
+    Raises:
+        InvalidSample: Another nesting, number of rows, shape or kind of dtype; or read-only.
+    """
+    (rooms, kind), (leaves, structure) = flatten(out), flatten(outputs)
+    if kind != structure:
+        raise InvalidSample(f"The outputs are nested as {structure}, but out as {kind}.")
+    for name, room, leaf in zip(leaf_names(outputs), rooms, leaves, strict=True):
+        wanted = (rows, *leaf.shape[1:])
+        fits = isinstance(room, np.ndarray) and room.shape == wanted
+        if not fits or not np.can_cast(leaf.dtype, room.dtype, "same_kind"):
+            got = f"{room.dtype}{room.shape}" if isinstance(room, np.ndarray) else type(room)
+            where = f"Output {name!r}" if name else "The output"
+            raise InvalidSample(f"{where} is {leaf.dtype}{wanted}, but out is {got}.")
+        if not room.flags.writeable:
+            raise InvalidSample("out is read-only. Open a numpy.memmap with mode='r+' or 'w+'.")
 
 
 def _room_for(rows: int, leaf: Array) -> Array:

@@ -2,60 +2,93 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import optree
-
-from autotune import artifact, engines
-from autotune.errors import EngineUnavailable
+from autotune import artifact, fingerprint, mapped
+from autotune.fitting import Allowance
 from autotune.flights import fly
-from autotune.inputs import check_inputs
-from autotune.models import ModelFile, input_specs
-from autotune.nesting import Array, Nested, cut, flatten, head, join, leaf_names
+from autotune.gathering import Done, check_rows, collect, collect_all
+from autotune.intake import is_source, pieces, rebatch
+from autotune.nesting import Nested, head, join, leaves_of
+from autotune.pace import Pace
 from autotune.records import Recommendation, TuningRecord
-from autotune.rowfiles import to_inputs
-from autotune.workload import Spec, Table, as_array, count_rows
+from autotune.runner import Counters, Runner, Stats
+from autotune.runners import Ready, Runners, one_empty_row
+from autotune.splitting import Splitter
+from autotune.terminal import count_rows_done
 
 if TYPE_CHECKING:
     import keras
 
 _log = logging.getLogger("autotune")
 
+LOOK_EVERY_S = 1.0  # at the memory that is free
+
+
+class _Part(NamedTuple):
+    """A batch on its way: what runs it, its rows, and those of the whole input that it is of.
+
+    Of an input without rows one row is run, to see the shape of its answer.
+    """
+
+    runner: Runner
+    batch: Nested
+    rows: int
+    of: int
+
 
 class TunedPredictor:
     """Predicts as `model.predict` does, the way that was measured to be best.
 
-    Made by `tune` and `load`. The model is opened with the first prediction.
+    Made by `tune` and `load`. Any number of threads may use it at once. The model is opened with
+    the first prediction.
 
     Args:
         record: The tuning run.
         open_model: Opens the model.
         put_model: Writes the model to a path, as `.keras`.
+
+    Attributes:
+        strict: Whether running out of memory is an error. By default the batch size steps down,
+            the rows are run again in smaller batches, and it steps up later; see `stats`.
     """
 
     def __init__(
         self,
         record: TuningRecord,
         open_model: Callable[[], keras.Model],
-        put_model: Callable[[Path], None],
+        put_model: Callable[[Path], object],
     ) -> None:
         assert record.recommendation is not None  # noqa: S101  search has set it
+        self.strict = False
         self._record = record
         self._recommendation = record.recommendation
-        self._open_model = open_model
         self._put_model = put_model
-        self._model: keras.Model | None = None
-        self._specs: Sequence[Spec] = ()
-        self._engines: dict[Hashable, engines.Engine] = {}
+        self._pace = Pace(self._recommendation.batch_size)
+        self._counters = Counters()
+        self._runners = Runners(
+            self._recommendation.engine,
+            self._recommendation.batch_size,
+            open_model,
+            self._pace,
+            self._counters,
+        )
         self._lock = threading.RLock()
         self._pool: ThreadPoolExecutor | None = None
+        self._allowance: Allowance | None = None
+        self._look_after = 0.0
+        self._splitters = {
+            any_size: Splitter(self._recommendation.candidate, record.outcomes, any_size=any_size)
+            for any_size in (True, False)
+        }
 
     def __repr__(self) -> str:
         return f"TunedPredictor({self._recommendation.candidate})"
@@ -71,49 +104,83 @@ class TunedPredictor:
         return self._record
 
     @property
+    def stats(self) -> Stats:
+        """What it has done so far, and how large batches may be now."""
+        return self._counters.stats(self._pace)
+
+    @property
     def model(self) -> keras.Model:
         """The model; opened when first asked for."""
         with self._lock:
-            if self._model is None:
-                self._model = self._open_model()
-                self._specs = input_specs(self._model)
-            return self._model
+            model = self._runners.model
+            if self._allowance is None:
+                self._allowance = Allowance(self._record, fingerprint.look_around().device)
+            return model
 
-    def __call__(self, x: Nested) -> Nested:
+    def __call__(self, x: Any) -> Nested:
         """Same as `predict`."""
         return self.predict(x)
 
-    def predict(self, x: Nested) -> Nested:
+    def predict(self, x: Any, *, out: Nested = None, progress: bool = False) -> Nested:
         """Return the model's outputs for any number of rows, 0 included.
 
         Args:
-            x: Rows: an array of shape `(rows, ...)`, or nested arrays as the model takes them.
+            x: Rows: an array of shape `(rows, ...)` or a tensor of TensorFlow, JAX or PyTorch;
+                nested arrays as the model takes them; a pandas or pyarrow table whose columns
+                are its inputs; or what gives such rows piece by piece: a generator, a
+                `tf.data.Dataset`, a `DataLoader`.
+            out: Arrays of shape `(rows, ...)` to write the outputs to, such as a `numpy.memmap`;
+                by default new ones.
+            progress: Show a bar on standard error.
 
         Returns:
-            NumPy arrays of shape `(rows, ...)`, nested as `model.predict` gives them.
+            NumPy arrays of shape `(rows, ...)`, nested as `model.predict` gives them; `out`
+            where that was given.
 
         Raises:
-            InvalidSample: The rows do not fit the model; nothing was run.
+            InvalidSample: The rows do not fit the model, before any of them is run; or the outputs
+                do not fit `out`, or batches have outputs of different shapes.
         """
-        x, rows, engine = self._make_ready(x)
-        if rows == 0:
-            return head(engine(_one_empty_row(x)), 0)
-        if rows <= self._recommendation.batch_size:
-            return engine(x)
-        batches = cut(x, rows, self._recommendation.batch_size)
-        return join(self._run(engine, batches), rows)
+        if is_source(x):
+            return self._predict_source(x, out, progress)
+        x, rows, runner = self._ready(x)
+        is_plain = rows and out is None and not progress
+        if is_plain and len(self._split(rows, runner)) == 1:  # the shortest way
+            outputs = runner.run(x, rows, strict=self.strict)
+        elif is_plain and self._recommendation.concurrency == 1 and not mapped.is_mapped(x):
+            self._look_at_memory()
+            outputs = join(self._run_in_turn(x, rows, runner), rows)
+        else:
+            check_rows(out, rows)
+            if rows > self._pace.limit:
+                self._look_at_memory()
+            done = self._run(self._cut(x, rows, runner))
+            outputs = collect(count_rows_done(done, rows) if progress else done, rows, out)
+        self._counters.answered(rows)
+        return outputs
 
-    def stream(self, batches: Iterable[Nested]) -> Iterator[Nested]:
-        """Predict one piece of input after the other, and hold no more than one at a time.
+    def stream(self, batches: Iterable[Any], *, progress: bool = False) -> Iterator[Nested]:
+        """Predict one piece of input after the other.
+
+        With one batch in flight no piece is taken before the one before it was answered; with
+        several, so many batches and one more are taken ahead.
 
         Args:
-            batches: Pieces of any number of rows; they need not have the tuned batch size.
+            batches: Pieces of any number of rows, each as `predict` takes them: they need not
+                have the tuned batch size. As in `model.predict`, a tuple is `(x,)`, `(x, y)` or
+                `(x, y, weights)`, of which x is taken.
+            progress: Show on standard error how many rows are done.
 
         Yields:
             The outputs of each piece, in order.
         """
-        for batch in batches:
-            yield self.predict(batch)
+        done = self._run(self._cut_all(pieces(batches, endless=True)))
+        return self._answer_each(count_rows_done(done) if progress else done)
+
+    def _answer_each(self, done: Iterator[Done]) -> Iterator[Nested]:
+        for first in done:
+            yield collect(itertools.chain((first,), done), first.of)
+            self._counters.answered(first.of)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write a tuned directory, which `load` opens; an older one there is replaced.
@@ -124,102 +191,93 @@ class TunedPredictor:
         """
         artifact.write(Path(path), self._record, self._put_model)
 
-    def _make_ready(self, x: Nested) -> tuple[Nested, int, engines.Engine]:
-        """Return the rows as arrays, their number, and the engine for their shapes and dtypes."""
-        if isinstance(x, np.ndarray) and x.ndim:  # nothing to check where all this was seen before
-            engine = self._engines.get((x.dtype, x.shape[1:]))
-            if engine is not None:
-                return x, len(x), engine
-        model = self.model
-        if isinstance(x, Table):
-            x = to_inputs(x, self._specs)
-        leaves, structure = flatten(x)
-        names = leaf_names(x)
-        arrays = [as_array(leaf, name) for leaf, name in zip(leaves, names, strict=True)]
-        rows = count_rows(arrays, names)
-        x = structure.unflatten(arrays)
-        return x, rows, self._engine_for(model, x, names, arrays)
+    def _predict_source(self, source: Any, out: Nested, progress: bool) -> Nested:
+        """Predict rows that come piece by piece, in batches of the tuned size."""
+        arrays = map(self._runners.read, pieces(source))
+        done = self._run(self._cut_all(rebatch(arrays, self._pace.limit)))
+        outputs, rows = collect_all(count_rows_done(done) if progress else done, out)
+        self._counters.answered(rows)
+        return outputs
 
-    def _engine_for(
-        self, model: keras.Model, x: Nested, names: Sequence[str], arrays: Sequence[Array]
-    ) -> engines.Engine:
-        """Find the engine for rows of these shapes and dtypes, or check them and build it."""
-        seen = [(array.dtype, array.shape[1:]) for array in arrays]
-        kind = seen[0] if isinstance(x, np.ndarray) else (flatten(x)[1], *seen)
-        with self._lock:
-            if kind not in self._engines:
-                check_inputs(self._specs, names, arrays)
-                self._engines[kind] = self._build(model, _one_empty_row(x))
-            return self._engines[kind]
+    def _ready(self, x: Any) -> Ready:
+        if not self._runners.is_open:
+            _ = self.model  # with a look at the memory that is free before anything has run
+        return self._runners.ready(x)
 
-    def _build(self, model: keras.Model, example: Nested) -> engines.Engine:
-        try:
-            engine = engines.build(self._recommendation.engine, model, example)
-        except EngineUnavailable as error:
-            _log.warning("%s Using 'keras' in its place.", error)
-            engine = engines.build(engines.REFERENCE, model, example)
-        return engine if engine.thread_safe else _Guarded(engine)
+    def _split(self, rows: int, runner: Runner) -> tuple[int, ...]:
+        """Split rows that nothing follows into the batches that end soonest."""
+        limit = runner.at_most(self._pace.limit)
+        return self._splitters[runner.any_size].split(rows, limit)
 
-    def _run(self, engine: engines.Engine, batches: Iterable[Nested]) -> Iterable[Nested]:
+    def _slices(self, rows: int, runner: Runner) -> Iterator[tuple[int, int]]:
+        """Where batches begin and how many rows they have, by what may be run at that time."""
+        start, limit = 0, 0
+        sizes: Iterator[int] = iter(())
+        while start < rows:
+            if self._pace.limit != limit:
+                limit = self._pace.limit
+                sizes = iter(self._split(rows - start, runner))
+            size = next(sizes)
+            yield start, size
+            start += size
+
+    def _run_in_turn(self, x: Nested, rows: int, runner: Runner) -> Iterator[Nested]:
+        """Run batches one after the other, with as little as possible around them."""
+        for start, size in self._slices(rows, runner):
+            yield runner.run(head(x, size, start), size, strict=self.strict)
+
+    def _cut(self, x: Nested, rows: int, runner: Runner) -> Iterator[_Part]:
+        """Cut rows into batches; one row that stands for none, where there are none."""
+        if rows == 0:
+            yield _Part(runner, one_empty_row(x), 1, 0)
+        for start, size in self._slices(rows, runner):
+            yield _Part(runner, head(x, size, start), size, rows)
+
+    def _cut_all(self, inputs: Iterable[Any]) -> Iterator[_Part]:
+        """Cut inputs that follow each other into batches as large as may be."""
+        for x, rows, runner in map(self._ready, inputs):
+            self._look_at_memory()
+            if rows == 0:
+                yield _Part(runner, one_empty_row(x), 1, 0)
+            start = 0
+            while start < rows:
+                size = min(rows - start, runner.at_most(self._pace.limit))
+                yield _Part(runner, head(x, size, start), size, rows)
+                start += size
+
+    def _run(self, parts: Iterable[_Part]) -> Iterator[Done]:
         """Run batches, several in flight if that was found to be best; outputs in order."""
-        if self._recommendation.concurrency == 1 or not engine.thread_safe:
-            return map(engine, batches)
+        flights = self._recommendation.concurrency
+        if flights == 1:
+            return map(self._run_one, parts)
         with self._lock:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._recommendation.concurrency, "autotune")
-        return fly(self._pool, engine, batches, self._recommendation.concurrency)
+                self._pool = ThreadPoolExecutor(flights, "autotune")
+        return fly(self._pool, self._run_one, parts, flights)
 
+    def _run_one(self, part: _Part) -> Done:
+        outputs = part.runner.run(part.batch, part.rows, strict=self.strict)
+        for leaf in leaves_of(part.batch):
+            mapped.release(leaf)
+        return Done(outputs, part.rows, part.of) if part.of else Done(head(outputs, 0), 0, 0)
 
-def _one_empty_row(x: Nested) -> Nested:
-    return optree.tree_map(lambda array: np.zeros((1, *array.shape[1:]), array.dtype), x)
+    def hold_to_memory(self, *, tell: bool = True) -> int:
+        """Look at the memory that is free, and run no larger batches than fit there.
 
+        Args:
+            tell: Log it where that changes anything.
 
-class _Guarded:
-    """An engine that gives wrong answers under threads, one call at a time."""
+        Returns:
+            The largest batch that would be run now.
+        """
+        if not self.strict and self._allowance is not None:
+            self._pace.make_room(self._allowance.batch_size(self._pace.largest_ran), tell=tell)
+        return self._pace.limit
 
-    thread_safe = False
-
-    def __init__(self, engine: engines.Engine) -> None:
-        self._engine = engine
-        self._lock = threading.Lock()
-
-    def __call__(self, batch: Nested) -> Nested:
-        """Run one batch."""
+    def _look_at_memory(self) -> None:
+        """Before many rows are run, see how large batches may be; not at every call."""
         with self._lock:
-            return self._engine(batch)
-
-
-def load(
-    path: str | PathLike[str], *, imports: Sequence[str] = (), unsafe: bool = False
-) -> TunedPredictor:
-    """Open a tuned directory that `TunedPredictor.save` wrote.
-
-    Neither Optuna nor anything of the search is imported.
-
-    Args:
-        path: The folder.
-        imports: Modules that define the model's own classes.
-        unsafe: Allow Python code in the model (Lambda layers). Only for folders you trust.
-
-    Raises:
-        InvalidRecord: The folder is damaged, changed, or of a newer format.
-        InvalidModel: The model cannot be opened.
-    """
-    tuned = artifact.read(path)
-    info = tuned.record.model
-    source = ModelFile(
-        str(tuned.model), tuple(imports), unsafe, jit_compile=info.jit_compile if info else None
-    )
-    source.check()
-    predictor = TunedPredictor(tuned.record, source.open, copier(tuned.model))
-    _ = predictor.model  # now, not with the first request
-    return predictor
-
-
-def copier(path: Path) -> Callable[[Path], None]:
-    """Return a function that copies a model file."""
-
-    def copy(target: Path) -> None:
-        target.write_bytes(path.read_bytes())
-
-    return copy
+            if time.monotonic() < self._look_after:
+                return
+            self._look_after = time.monotonic() + LOOK_EVERY_S
+        self.hold_to_memory()

@@ -164,6 +164,7 @@ class Machine(Struct, frozen=True, kw_only=True):
         device_id: NVML's UUID of the GPU; "" on a CPU, or where that is not known.
         cpu: Name of the processor.
         cpu_count: Processors that this process may use.
+        cpu_quota: Processors' worth of time that its cgroups allow; None for no quota.
         memory_bytes: Memory that this process may use: physical, or the container's limit.
         device_memory_bytes: Memory of the GPU; None on a CPU.
         system: Operating system.
@@ -175,6 +176,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     device_id: str = ""
     cpu: str
     cpu_count: int
+    cpu_quota: float | None = None
     memory_bytes: int
     device_memory_bytes: int | None
     system: str

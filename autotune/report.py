@@ -57,6 +57,15 @@ def _facts(record: TuningRecord) -> list[str]:
     return facts
 
 
+def elsewhere(record: TuningRecord) -> str:
+    """Say on one line what was found on another device, for a folder that holds several."""
+    chosen, machine, model = record.recommendation, record.machine, record.model
+    device = f"{machine.device}, {machine.cpu_count} processors" if machine else "another device"
+    backend = f" on {model.backend}" if model else ""
+    answer = f"{chosen.candidate}, {format_rate(chosen.rows_per_s)}" if chosen else "no answer"
+    return printable(f"{device}{backend}: {answer}")
+
+
 def _forecasts(forecasts: Sequence[Forecast]) -> list[str]:
     """How the forecasts of memory came out, and the least that was refused for its forecast."""
     met = [f for f in forecasts if f.peak_bytes is not None]

@@ -8,12 +8,13 @@ import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from autotune.errors import InvalidSample
 from autotune.files import cannot_write, replacing
+from autotune.foreign import read_columns
 from autotune.nesting import Array, Nested, flatten, leaf_names
 from autotune.workload import Spec, Table, as_array
 
@@ -99,19 +100,7 @@ def _read_parquet(path: Path) -> Table:
             "Reading .parquet needs a package that is not installed: "
             "pip install 'keras-autotune[parquet]'."
         ) from error
-    table = pyarrow.parquet.read_table(path)
-    return Table((name, _column(table.column(name), name)) for name in table.column_names)
-
-
-def _column(column: Any, name: str) -> Array:
-    """One column as an array; lists of one length become a further axis."""
-    values = column.to_numpy()
-    if values.dtype == object and any(isinstance(value, np.ndarray) for value in values):
-        lengths = {-1 if value is None else len(value) for value in values}
-        if len(lengths) > 1:
-            raise InvalidSample(f"Column {name!r} holds lists of unequal length: pad them to one.")
-        values = np.stack([np.asarray(list(value)) for value in values])
-    return np.asarray(values)
+    return Table(read_columns(pyarrow.parquet.read_table(path)))
 
 
 def to_inputs(table: Table, inputs: Sequence[Spec]) -> Nested:
@@ -124,18 +113,27 @@ def to_inputs(table: Table, inputs: Sequence[Spec]) -> Nested:
         InvalidSample: Neither fits; the message says what the model wants.
     """
     if all(spec.name in table for spec in inputs):
-        arranged = {spec.name: _fit(table[spec.name], spec) for spec in inputs}
+        arranged = {spec.name: _fit(_values(table, spec.name), spec) for spec in inputs}
         return arranged if len(inputs) > 1 else next(iter(arranged.values()))
     if len(inputs) > 1:
         missing = ", ".join(repr(spec.name) for spec in inputs if spec.name not in table)
         raise InvalidSample(f"No column for input {missing} (columns: {_listed(table)}).")
-    flat = [_flat(column) for column in table.values()]
-    return _fit(np.concatenate(flat, axis=1), inputs[0])
+    return _fit(np.concatenate([_values(table, name) for name in table], axis=1), inputs[0])
+
+
+def _values(table: Table, name: str) -> Array:
+    """Return a column with the values of each cell in a row."""
+    column = table[name]
+    if column.dtype.kind in "cmM":
+        raise InvalidSample(f"Column {name!r} has dtype {column.dtype}, which no model takes.")
+    return column.reshape(len(column), int(np.prod(column.shape[1:], dtype=int)))
 
 
 def _fit(values: Array, spec: Spec) -> Array:
+    if not len(values):  # lists in the cells have no length where there is no cell
+        dtype = np.str_ if spec.dtype == "string" else spec.dtype
+        return np.empty((0, *(1 if axis is None else axis for axis in spec.shape)), dtype)
     free = sum(axis is None for axis in spec.shape)
-    values = _flat(values)
     fixed = int(np.prod([axis for axis in spec.shape if axis is not None], dtype=int))
     shape = [values.shape[1] // fixed if axis is None else axis for axis in spec.shape]
     fits = values.shape[1] % fixed == 0 if free == 1 else values.shape[1] == fixed
@@ -144,19 +142,23 @@ def _fit(values: Array, spec: Spec) -> Array:
             f"The table gives {values.shape[1]} values a row, "
             f"but the model's input {spec.name!r} is {spec}."
         )
+    return _cast(values, spec).reshape(len(values), *shape)
+
+
+def _cast(values: Array, spec: Spec) -> Array:
     if spec.dtype == "string":
-        return values.reshape(len(values), *shape).astype(np.str_)
+        if values.dtype.kind == "O" and not all(isinstance(v, (str, bytes)) for v in values.flat):
+            raise InvalidSample(
+                f"The table has cells without text, but input {spec.name!r} is {spec}."
+            )
+        return values.astype(np.str_)
     try:
         values = values.astype(float) if values.dtype.kind in "OSU" else values
     except (TypeError, ValueError) as error:
         raise InvalidSample(f"The table has text, but input {spec.name!r} is {spec}.") from error
     if np.dtype(spec.dtype).kind in "iub" and not np.all(np.isfinite(values)):
         raise InvalidSample(f"The table has empty or NaN cells, but input {spec.name!r} is {spec}.")
-    return values.reshape(len(values), *shape).astype(spec.dtype)
-
-
-def _flat(values: Array) -> Array:
-    return values.reshape(len(values), int(np.prod(values.shape[1:], dtype=int)))
+    return values.astype(spec.dtype, copy=False)
 
 
 def _listed(table: Table) -> str:

@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from autotune.records import Progress, TuningRecord
@@ -68,6 +68,37 @@ def hush_native_code() -> None:
     os.dup2(nowhere, 2)
     os.close(nowhere)
     sys.stderr = os.fdopen(terminal, "w", buffering=1, encoding="utf-8", errors="replace")
+
+
+class Rows(Protocol):
+    """Something with a number of rows."""
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        ...
+
+
+_Done = TypeVar("_Done", bound=Rows)
+
+
+def count_rows_done(parts: Iterable[_Done], total: int | None = None) -> Iterator[_Done]:
+    """Pass on what is done, with a bar on standard error, if that is a terminal.
+
+    Args:
+        parts: What comes, with its number of rows.
+        total: Rows in all; None where that is not known.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        for part in parts:
+            bar.advance(task, part.rows)
+            yield part
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from autotune.errors import InvalidSample
+from autotune.foreign import read_array
 from autotune.nesting import Array, Nested, describe, flatten, leaf_names, revive
 
 
@@ -142,10 +143,10 @@ class Workload:
 
 
 def as_array(leaf: Any, name: str) -> Array:
-    """Read one array of a sample, and refuse what no model can take.
+    """Read one array or tensor of a sample, and refuse what no model can take.
 
     Raises:
-        InvalidSample: A scalar, Python objects, or complex numbers.
+        InvalidSample: A scalar, Python objects, complex numbers, or a tensor that is not dense.
     """
     where = f"Input {name!r}" if name else "The sample"
     if isinstance(leaf, (bool, int, float, complex, str, bytes)) or leaf is None:
@@ -153,10 +154,7 @@ def as_array(leaf: Any, name: str) -> Array:
             f"{where} is a Python {type(leaf).__name__}, not an array. Give rows as a NumPy array: "
             "np.asarray(rows)."
         )
-    try:
-        array = np.asarray(leaf)
-    except (TypeError, ValueError) as error:
-        raise InvalidSample(f"{where} cannot be read as an array: {error}") from error
+    array = read_array(leaf, where)
     if array.dtype.kind == "T" or _holds_only(array, str):
         array = array.astype(np.str_)
     elif _holds_only(array, bytes):
@@ -172,8 +170,7 @@ def as_array(leaf: Any, name: str) -> Array:
 
 
 def _holds_only(array: Array, kind: type) -> bool:
-    objects = array.dtype.kind == "O" and array.size > 0
-    return objects and all(isinstance(item, kind) for item in array.flat)
+    return array.dtype.kind == "O" and all(isinstance(item, kind) for item in array.flat)
 
 
 def count_rows(arrays: Sequence[Array], names: Sequence[str]) -> int:

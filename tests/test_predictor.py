@@ -99,17 +99,6 @@ def test_a_predictor_is_called_like_a_function(mlp: Any, rows: Any) -> None:
     np.testing.assert_array_equal(predictor(rows), predictor.predict(rows))
 
 
-def test_pieces_are_streamed_in_order(mlp: Any, rows: Any) -> None:
-    """Each piece is answered in turn, whatever its number of rows, and no sooner than asked."""
-    predictor = predictor_of(mlp, Candidate(16, "compiled", concurrency=2))
-    pieces = iter([rows[:3], rows[3:40], rows[40:]])
-    answers = predictor.stream(pieces)
-    first = next(answers)
-    assert len(next(pieces)) == 37, "the second piece was not yet taken"
-    got = np.concatenate([first, predictor.predict(rows[3:40]), *answers])
-    np.testing.assert_allclose(got, mlp.predict(rows, verbose=0), rtol=RTOL, atol=1e-6)
-
-
 def test_weights_that_change_are_seen(mlp: Any, rows: Any) -> None:
     """The engines run the model's own weights, not a copy."""
     predictor = predictor_of(mlp, Candidate(16, "compiled"))

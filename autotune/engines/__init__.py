@@ -28,6 +28,12 @@ class Engine(Protocol):
     thread_safe: bool
     """Whether calls from several threads at once give right answers."""
 
+    compiles_per_shape: bool
+    """Whether each new batch size costs a compilation."""
+
+    survives_shortage: bool
+    """Whether it may be called again after it ran out of memory."""
+
     def __call__(self, batch: Nested) -> Nested:
         """Run one batch."""
         ...

@@ -28,6 +28,8 @@ class CompiledEngine:
     """
 
     thread_safe = True
+    compiles_per_shape = False
+    survives_shortage = True
 
     def __init__(self, model: keras.Model, example: Nested) -> None:
         _refuse_what_would_differ(model)

@@ -24,6 +24,8 @@ class KerasEngine:
         import keras
 
         self.thread_safe = keras.config.backend() not in _UNSAFE_BACKENDS
+        self.compiles_per_shape = keras.config.backend() == "jax"
+        self.survives_shortage = keras.config.backend() != "jax"  # the donated weights are lost
         self._predict_on_batch = model.predict_on_batch
 
     def __call__(self, batch: Nested) -> Nested:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 class PredictEngine:
     """Runs rows through `model.predict(rows)`, whatever their number."""
 
+    compiles_per_shape = False
+    survives_shortage = False
     thread_safe = False  # a model's predict keeps its state in the model
 
     def __init__(self, model: keras.Model) -> None:

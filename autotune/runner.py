@@ -1,0 +1,210 @@
+"""The runner: one engine, batches of any size, and what is done when memory runs out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import optree
+
+from autotune.engines import Engine
+from autotune.errors import is_out_of_memory, one_line
+from autotune.nesting import Array, Nested, head, join
+from autotune.pace import Pace
+
+_log = logging.getLogger("autotune")
+
+# TensorFlow makes a graph of its own for the first size that it sees, and one for all others with
+# the second. 7 and 5 came first when the model was measured.
+WARM_UP_SIZES = (7, 5)
+SMALLER = (1, 2, 4, 8)  # parts of the batch that engines with a program a size are made ready for
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """What a predictor has done so far.
+
+    Attributes:
+        calls: Calls of `predict`, and pieces of `stream`, that were answered.
+        rows: Rows that were answered.
+        batches: Batches that the engine ran.
+        padded_rows: Rows that were added to fill batches, and dropped from the answers.
+        out_of_memory: How often the engine ran out of memory.
+        steps_down: How often the batch size was lowered because memory was short.
+        steps_up: How often it was raised again.
+        batch_size: The largest batch that would be run now.
+        largest_ran: The largest that ever ran; 0 before the first.
+        smallest_failed: The smallest that ran out of memory, while it is remembered.
+    """
+
+    calls: int
+    rows: int
+    batches: int
+    padded_rows: int
+    out_of_memory: int
+    steps_down: int
+    steps_up: int
+    batch_size: int
+    largest_ran: int
+    smallest_failed: int | None
+
+
+class Counters:
+    """Counts what a predictor does, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.calls = self.rows = self.batches = self.padded_rows = self.out_of_memory = 0
+
+    def answered(self, rows: int) -> None:
+        """Count a call that was answered."""
+        with self._lock:
+            self.calls += 1
+            self.rows += rows
+
+    def ran(self) -> None:
+        """Count a batch."""
+        with self._lock:
+            self.batches += 1
+
+    def padded(self, rows: int) -> None:
+        """Count rows that filled a batch."""
+        with self._lock:
+            self.padded_rows += rows
+
+    def ran_out(self) -> None:
+        """Count a batch that ran out of memory."""
+        with self._lock:
+            self.out_of_memory += 1
+
+    def stats(self, pace: Pace) -> Stats:
+        """Return all figures at this moment."""
+        with self._lock:
+            return Stats(
+                calls=self.calls,
+                rows=self.rows,
+                batches=self.batches,
+                padded_rows=self.padded_rows,
+                out_of_memory=self.out_of_memory,
+                steps_down=pace.steps_down,
+                steps_up=pace.steps_up,
+                batch_size=pace.limit,
+                largest_ran=pace.largest_ran,
+                smallest_failed=pace.smallest_failed,
+            )
+
+
+class Runner:
+    """Runs batches through an engine.
+
+    Where the engine compiles a program for each size, a batch is padded with its own last row to
+    the next of a few sizes, which are made ready as far as there is memory; elsewhere it is run as
+    it is. One that runs out of memory is halved, and the halves are run one after the other.
+
+    Args:
+        engine: Runs a batch.
+        example: One row, to make the engine ready with.
+        size: The tuned batch size.
+        pace: Is told what ran and what did not.
+        counters: Counts.
+        turn: Held during each call of an engine that is not thread-safe; one for all engines of
+            a model, because it is the model that they share.
+
+    Attributes:
+        any_size: Whether batches are run as they are.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        example: Nested,
+        size: int,
+        pace: Pace,
+        counters: Counters,
+        turn: threading.Lock,
+    ) -> None:
+        self._engine = engine
+        self._pace = pace
+        self._counters = counters
+        self._turn = contextlib.nullcontext() if engine.thread_safe else turn
+        self._short = threading.RLock()
+        self.any_size = not engine.compiles_per_shape
+        self._is_plain = engine.thread_safe and self.any_size
+        self._sizes: Sequence[int] = ()
+        if self.any_size:
+            self._warm_up(example, WARM_UP_SIZES)
+        else:
+            sizes = {1, *(size // part for part in SMALLER)}
+            fitting = sorted(size for size in sizes if 1 <= size <= pace.limit)
+            self._sizes = self._warm_up(example, fitting)
+
+    def at_most(self, limit: int) -> int:
+        """Return the largest size up to a limit that the engine is ready for."""
+        if self.any_size:
+            return limit
+        return max(size for size in self._sizes if size <= limit)
+
+    def run(self, batch: Nested, rows: int, *, strict: bool) -> Nested:
+        """Return the outputs of a batch of so many rows, whole.
+
+        Raises:
+            Exception: What the engine raised; where it was out of memory, only if `strict`, for a
+                single row, or if the engine does not survive that.
+        """
+        try:
+            outputs = self._engine(batch) if self._is_plain else self._call(batch, rows)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._counters.ran_out()
+            if strict or rows == 1 or not self._engine.survives_shortage:
+                raise
+            self._pace.failed(rows, one_line(error, 200))
+        else:
+            self._counters.ran()
+            if self._pace.is_news(rows):
+                self._pace.ran(rows, self.at_most(self._pace.limit))
+            return outputs
+        # Outside of the handler, which holds on to the frames of the failure and to their arrays.
+        return self._run_halves(batch, rows)
+
+    def _run_halves(self, batch: Nested, rows: int) -> Nested:
+        half = (rows + 1) // 2
+        with self._short:
+            halves = (half, 0), (rows - half, half)
+            return join(
+                (self.run(head(batch, n, start), n, strict=False) for n, start in halves), rows
+            )
+
+    def _call(self, batch: Nested, rows: int) -> Nested:
+        size = next((size for size in self._sizes if size >= rows), rows)
+        if size > rows:
+            batch = optree.tree_map(lambda array: _pad(array, size), batch)
+        with self._turn:
+            outputs = self._engine(batch)
+        if size == rows:
+            return outputs
+        self._counters.padded(size - rows)
+        return head(outputs, rows)
+
+    def _warm_up(self, example: Nested, sizes: Sequence[int]) -> Sequence[int]:
+        """Have programs compiled before production needs them; return the sizes that fit."""
+        for place, size in enumerate(sizes):
+            batch = optree.tree_map(lambda array: np.repeat(array, size, axis=0), example)  # noqa: B023
+            try:
+                with self._turn:
+                    self._engine(batch)
+            except Exception as error:  # rows of zeros may not be valid, which says nothing
+                _log.debug("Warm-up with %d rows: %s", size, one_line(error))
+                if is_out_of_memory(error):
+                    return sizes[: max(1, place)]
+        return sizes
+
+
+def _pad(array: Array, size: int) -> Array:
+    """Repeat the last row up to `size` rows: unlike zeros, it is surely valid."""
+    more = np.broadcast_to(array[-1:], (size - len(array), *array.shape[1:]))
+    return np.concatenate([array, more])

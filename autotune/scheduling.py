@@ -1,0 +1,100 @@
+"""How long a batch may wait for company, judged by what the record measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from autotune.outcomes import Measurement
+from autotune.records import Recommendation, TuningRecord
+
+# A batch this share as fast as the tuned one is worth starting when the model is free: waiting
+# for the rest would win less than a tenth.
+WORTHWHILE = 0.9
+
+# Rows that may wait unless the caller says otherwise: a second of work, so that a queue that long
+# still means something, but never so few that ordinary bursts are turned away.
+_QUEUE_S = 1.0
+_LEAST_QUEUE_BATCHES = 4
+_LEAST_QUEUE_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a batch starts.
+
+    Attributes:
+        batch_size: Most rows in a batch of several requests.
+        enough_rows: With so many rows a batch starts as soon as a worker is free.
+        max_wait_s: After so many seconds of its oldest request it starts with what there is.
+        follows_crowd: Whether it starts earlier where everybody who was lately seen is waiting.
+        max_queue_rows: Rows that may wait.
+    """
+
+    batch_size: int
+    enough_rows: int
+    max_wait_s: float
+    follows_crowd: bool
+    max_queue_rows: int
+
+
+def schedule_for(
+    recommendation: Recommendation,
+    record: TuningRecord,
+    max_wait_s: float | None = None,
+    max_queue_rows: int | None = None,
+) -> Schedule:
+    """Choose the schedule; a `max_wait_s` that is given is kept to the letter.
+
+    The record's curve gives the median and the quantile of the call time for each batch size
+    that was measured in the recommended way. Two sizes are read from it:
+
+    * `enough`, the smallest that is at least 0.9 times as fast as the tuned one. Its median time
+      is the longest wait: longer, and a batch that is worth running could have been run meanwhile.
+    * the limit. A request that just missed a batch waits for that batch, and then for its own:
+      twice the time of a batch has to fit into the latency budget. So the limit is the largest
+      size of which two fit, but no less than `enough`, because slower batches would let the
+      queue grow. Without a budget it is the tuned size.
+
+    With a budget the wait is also at most half of what one batch leaves of it; the other half is
+    for what cannot be foreseen.
+    """
+    curve = _curve(recommendation, record)
+    tuned = recommendation.batch_size
+    worthwhile = WORTHWHILE * tuned / curve[tuned][0]
+    enough = min(size for size, (median_s, _) in curve.items() if size / median_s >= worthwhile)
+    limit, wait_s, budget_s = tuned, curve[enough][0], record.goal.latency_budget_s
+    if budget_s is not None:
+        limit = max(
+            [enough, *(size for size, (_, late_s) in curve.items() if 2 * late_s <= budget_s)]
+        )
+        wait_s = min(wait_s, max(0.0, budget_s - curve[limit][1]) / 2)
+    if max_queue_rows is None:
+        least = max(_LEAST_QUEUE_ROWS, _LEAST_QUEUE_BATCHES * tuned * recommendation.concurrency)
+        max_queue_rows = max(least, round(recommendation.rows_per_s * _QUEUE_S))
+    if max_wait_s is None:
+        return Schedule(limit, enough, wait_s, True, max_queue_rows)
+    return Schedule(limit, limit, max_wait_s, False, max_queue_rows)
+
+
+def _curve(recommendation: Recommendation, record: TuningRecord) -> dict[int, tuple[float, float]]:
+    """Median and quantile of the call time in seconds by batch size, up to the tuned one."""
+    way, times = recommendation.candidate, dict[int, list[float]]()
+    for outcome in record.outcomes:
+        if isinstance(outcome, Measurement) and not outcome.is_disturbed:
+            tried = outcome.candidate
+            same_way = (tried.engine, tried.concurrency, tried.threads) == (
+                way.engine,
+                way.concurrency,
+                way.threads,
+            )
+            if same_way and tried.batch_size < way.batch_size:
+                times.setdefault(tried.batch_size, []).extend(outcome.times_s)
+    curve = {
+        size: (float(np.median(t)), float(np.quantile(t, record.goal.quantile)))
+        for size, t in times.items()
+    }
+    # Measured afresh after the choice: the best that is known of the tuned size.
+    curve[way.batch_size] = recommendation.latency_s, recommendation.latency_quantile_s
+    return curve

@@ -1,0 +1,352 @@
+"""The MicroBatcher in trouble: too much, too late, no longer wanted, broken, closed."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import ctypes
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autotune import BatcherClosed, Candidate, DeadlineExceeded, InvalidInput, Overloaded
+from tests.batchers import behind_door, doubler, numbered, serve, together
+from tests.waiting import wait_until
+
+MODEL = doubler()
+
+
+def test_a_full_queue_turns_requests_away() -> None:
+    """What is over the limit is refused at once; what was let in is answered."""
+    watched, batcher = serve(Candidate(4), model=MODEL, max_queue_rows=4)
+    with batcher:
+        behind_door(watched, batcher)
+        futures = [batcher.submit(numbered(0, 3)), batcher.submit(numbered(3))]
+        with pytest.raises(Overloaded, match="4 rows wait, 1 came, and max_queue_rows is 4"):
+            batcher.submit(numbered(4))
+        with pytest.raises(Overloaded):
+            asyncio.run(batcher.abatch(numbered(5)))
+        watched.door.set()
+        for future in futures:
+            future.result(60)
+    assert batcher.figures.shed == 2
+    assert not {4, 5} & watched.ran
+
+
+def test_an_empty_queue_lets_any_request_in() -> None:
+    """A request larger than the whole queue is run when nobody else waits."""
+    _, batcher = serve(Candidate(4), model=MODEL, max_queue_rows=4)
+    with batcher:
+        assert len(batcher.submit(numbered(0, 50)).result(60)) == 50
+
+
+def test_a_request_that_is_too_late_is_never_run() -> None:
+    """It fails while the model is still busy, and frees its place."""
+    watched, batcher = serve(Candidate(4), model=MODEL, max_queue_rows=2)
+    with batcher:
+        behind_door(watched, batcher)
+        late = batcher.submit(numbered(1), timeout_s=0.01)
+        patient = batcher.submit(numbered(2), timeout_s=600)
+        with pytest.raises(DeadlineExceeded, match=r"0\.01 s") as caught:
+            late.result(60)
+        assert isinstance(caught.value, TimeoutError)
+        with pytest.raises(DeadlineExceeded):
+            asyncio.run(batcher.abatch(numbered(4), timeout_s=0.0))
+        watched.door.set()
+        np.testing.assert_array_equal(patient.result(60), 2 * numbered(2))
+    assert not {1, 4} & watched.ran
+    assert batcher.figures.expired == 2
+
+
+def test_deadlines_are_met_in_any_order() -> None:
+    """A nearer deadline that comes later is seen in time, and one met at the door is not run."""
+    watched, batcher = serve(Candidate(64), model=MODEL)
+    with batcher:
+        behind_door(watched, batcher)
+        waits = [600, 0.2, 0.01, 0.1, -1.0]
+        futures = [batcher.submit(numbered(n), timeout_s=s) for n, s in enumerate(waits)]
+        for future in futures[1:]:
+            with pytest.raises(DeadlineExceeded):
+                future.result(60)
+        watched.door.set()
+        futures[0].result(60)
+    assert watched.ran == {900, 0}
+
+
+def test_a_timeout_that_is_no_number_is_refused() -> None:
+    """NaN is later than nothing and earlier than nothing."""
+    _, batcher = serve(Candidate(4), model=MODEL)
+    with batcher, pytest.raises(InvalidInput, match="timeout_s"):
+        batcher.submit(numbered(0), timeout_s=float("nan"))
+
+
+def test_a_cancelled_request_is_never_run() -> None:
+    """It leaves the queue at once; one in flight can no longer be cancelled."""
+    watched, batcher = serve(Candidate(64), model=MODEL)
+    with batcher:
+        (flying,) = behind_door(watched, batcher)
+        futures = [batcher.submit(numbered(n)) for n in range(6)]
+        assert futures[2].cancel()
+        assert futures[2].cancel(), "twice is the same as once"
+        assert batcher.figures.queue_rows == 5
+        assert not flying.cancel()
+        assert (flying.running(), futures[0].running()) == (True, False)
+        done, _ = concurrent.futures.wait([futures[2]], timeout=60)
+        assert done == {futures[2]}
+        watched.door.set()
+        flying.result(60)
+        for number in (0, 1, 3, 4, 5):
+            futures[number].result(60)
+        assert not futures[0].cancel()
+    assert 2 not in watched.ran
+    assert batcher.figures.cancelled == 1
+
+
+def test_a_cancelled_task_takes_its_rows_along() -> None:
+    """A task that is cancelled in the queue is not run; in flight, it harms nobody."""
+    watched, batcher = serve(Candidate(64), model=MODEL)
+    behind_door(watched, batcher)
+
+    async def story() -> None:
+        tasks = [asyncio.create_task(batcher.abatch(numbered(n))) for n in range(4)]
+        await asyncio.to_thread(wait_until, lambda: batcher.figures.queue_rows == 4)
+        tasks[1].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[1]
+        assert batcher.figures.queue_rows == 3
+        watched.at_door.clear()
+        watched.door.set()
+        for number in (0, 2, 3):
+            np.testing.assert_array_equal(await tasks[number], 2 * numbered(number))
+        watched.door.clear()
+        watched.at_door.clear()
+        flying = asyncio.create_task(batcher.abatch(numbered(5)))
+        await asyncio.to_thread(watched.at_door.wait, 60)
+        flying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await flying
+        watched.door.set()
+        await batcher.abatch(numbered(6))
+
+    with batcher:
+        asyncio.run(story())
+    assert 1 not in watched.ran
+    assert batcher.figures.cancelled == 1
+
+
+def test_a_poisoned_request_harms_only_itself() -> None:
+    """Of a batch of sixteen with two bad ones, fourteen are answered and two get their error."""
+    watched, batcher = serve(Candidate(16), model=MODEL)
+    watched.poison = {3.0: ValueError("three"), 11.0: MemoryError("eleven")}
+    with batcher:
+        behind_door(watched, batcher)
+        futures = [batcher.submit(numbered(n)) for n in range(16)]
+        watched.door.set()
+        for number, future in enumerate(futures):
+            if number in watched.poison:
+                assert future.exception(60) is watched.poison[number]
+            else:
+                np.testing.assert_array_equal(future.result(60), 2 * numbered(number))
+        batcher.submit(numbered(20)).result(60)
+    assert (batcher.figures.failed, batcher.figures.answered) == (2, 16)
+    assert len(watched.batches) <= 1 + 1 + 2 * 8 + 1
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_an_error_of_no_model_reaches_all_callers(error: BaseException) -> None:
+    """What ends other threads fails the batch, without a second run, and the batcher goes on."""
+    watched, batcher = serve(Candidate(16), model=MODEL)
+    watched.poison = {3.0: error}
+    with batcher:
+        behind_door(watched, batcher)
+        futures = [batcher.submit(numbered(n)) for n in range(6)]
+        watched.door.set()
+        assert [future.exception(60) for future in futures] == [error] * 6
+        batcher.submit(numbered(20)).result(60)
+    assert len(watched.batches) == 3
+
+
+def test_a_task_gets_an_error_that_asyncio_refuses() -> None:
+    """StopIteration, which no asyncio future takes, becomes a RuntimeError."""
+    watched, batcher = serve(Candidate(16), model=MODEL)
+    watched.poison = {1.0: StopIteration(), 2.0: ValueError("two")}
+    with batcher:
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            asyncio.run(batcher.abatch(numbered(1)))
+        with pytest.raises(ValueError, match="two"):
+            asyncio.run(batcher.abatch(numbered(2)))
+
+
+def test_an_error_thrown_into_a_worker_loses_no_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A worker that is hit from outside, wherever it is, settles its batch and goes on."""
+    _, batcher = serve(Candidate(4, concurrency=2), model=MODEL)
+    with batcher:
+        batcher.submit(numbered(0)).result(60)
+        for hit in range(1, 11):
+            throw_into(workers()[hit % 2], KeyboardInterrupt)
+            while len(caplog.records) < hit:  # until it was felt
+                futures = [batcher.submit(numbered(n)) for n in range(20)]
+                done, _ = concurrent.futures.wait(futures, timeout=60)
+                assert len(done) == 20
+        assert batcher.submit(numbered(5)).exception(60) is None
+        assert len(workers()) == 2
+
+
+def throw_into(thread: threading.Thread, error: type[BaseException]) -> None:
+    """Raise an error in another thread, at its next step."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident or 0), ctypes.py_object(error)
+    )
+
+
+def workers() -> list[threading.Thread]:
+    """The threads of all batchers that are open."""
+    return [thread for thread in threading.enumerate() if "autotune-batcher" in thread.name]
+
+
+def test_a_callback_that_fails_harms_nobody_else() -> None:
+    """The other callers of the batch get their answers."""
+    watched, batcher = serve(Candidate(16), model=MODEL)
+
+    def leave(_: Any) -> None:
+        raise SystemExit
+
+    with batcher:
+        behind_door(watched, batcher)
+        futures = [batcher.submit(numbered(n)) for n in range(4)]
+        futures[1].add_done_callback(leave)
+        watched.door.set()
+        for future in futures:
+            future.result(60)
+        batcher.submit(numbered(9)).result(60)
+
+
+def test_a_loop_that_was_closed_harms_nobody_else() -> None:
+    """A loop that ended while its request was in flight is passed over."""
+    watched, batcher = serve(Candidate(16), model=MODEL)
+
+    async def give_up() -> None:
+        await asyncio.wait_for(batcher.abatch(numbered(1)), 0.05)
+
+    with batcher:
+        batcher.submit(numbered(0)).result(60)
+        watched.door.clear()
+        with pytest.raises(TimeoutError):
+            asyncio.run(give_up())
+        watched.door.set()
+        batcher.submit(numbered(2)).result(60)
+
+
+def test_closing_answers_all_that_wait() -> None:
+    """Leaving the `with` drains the queue; afterwards nothing is taken, and no thread is left."""
+    watched, batcher = serve(Candidate(4, concurrency=2), model=MODEL, max_wait_s=3600)
+    with batcher:
+        assert {worker.name for worker in workers()} == {
+            "autotune-batcher-0",
+            "autotune-batcher-1",
+        }
+        assert all(worker.daemon for worker in workers())
+        futures = [batcher.submit(numbered(n), timeout_s=3000) for n in range(11)]
+    for number, future in enumerate(futures):
+        np.testing.assert_array_equal(future.result(0), 2 * numbered(number))
+    with pytest.raises(BatcherClosed, match="takes no more"):
+        batcher.submit(numbered(0))
+    with pytest.raises(BatcherClosed):
+        asyncio.run(batcher.abatch(numbered(0)))
+    batcher.close()
+    assert not workers()
+    assert watched.ran == set(range(11))
+
+
+def test_closing_without_draining_fails_those_that_wait() -> None:
+    """What is in flight is answered, what waits gets BatcherClosed, in threads and loops."""
+    watched, batcher = serve(Candidate(4), model=MODEL)
+    (flying,) = behind_door(watched, batcher)
+    waiting = batcher.submit(numbered(1), timeout_s=600)
+
+    async def story() -> None:
+        task = asyncio.create_task(batcher.abatch(numbered(2)))
+        await asyncio.to_thread(wait_until, lambda: batcher.figures.queue_rows == 2)
+        closing = asyncio.create_task(batcher.aclose(drain=False))
+        with pytest.raises(BatcherClosed):
+            await task
+        watched.door.set()
+        await closing
+
+    asyncio.run(story())
+    with pytest.raises(BatcherClosed, match="before the request ran"):
+        waiting.result(0)
+    flying.result(0)
+    assert watched.ran == {900}
+    assert batcher.figures.abandoned == 2
+    assert not workers()
+
+
+def test_an_async_with_drains_too() -> None:
+    """Tasks that wait when the block ends are answered."""
+    _, batcher = serve(Candidate(4), model=MODEL, max_wait_s=3600)
+
+    async def story() -> Any:
+        async with batcher:
+            task = asyncio.create_task(batcher.abatch(numbered(1)))
+            await asyncio.to_thread(wait_until, lambda: batcher.figures.queue_rows == 1)
+        return await task
+
+    np.testing.assert_array_equal(asyncio.run(story()), 2 * numbered(1))
+
+
+def test_a_callback_may_close_the_batcher() -> None:
+    """A worker that closes its own batcher does not wait for itself."""
+    watched, batcher = serve(Candidate(1), model=MODEL)
+    (flying,) = behind_door(watched, batcher)
+    flying.add_done_callback(lambda _: batcher.close())
+    waiting = batcher.submit(numbered(1), timeout_s=600)
+    watched.door.set()
+    waiting.result(60)
+    wait_until(lambda: not workers())
+
+
+def test_nothing_is_lost_in_the_worst_of_days() -> None:
+    """Faults, deadlines, cancellations and a full queue at once: each request ends just once."""
+    watched, batcher = serve(
+        Candidate(8, "compiled", concurrency=3), model=MODEL, max_queue_rows=60
+    )
+    watched.poison = {float(n): ValueError(str(n)) for n in range(0, 1_000_000, 37)}
+    counts: dict[str, int] = dict.fromkeys(
+        ["answered", "failed", "shed", "expired", "cancelled"], 0
+    )
+    lock = threading.Lock()
+
+    def end_of(first: int, size: int, rng: np.random.Generator) -> str:
+        timeout_s = float(rng.choice([0.0005, 0.003, 10]))
+        try:
+            future = batcher.submit(numbered(first, size), timeout_s=timeout_s)
+            if rng.random() < 0.2 and future.cancel():
+                return "cancelled"
+            np.testing.assert_array_equal(future.result(60), 2 * numbered(first, size))
+        except Overloaded:
+            return "shed"
+        except DeadlineExceeded:
+            return "expired"
+        except ValueError as error:
+            return "failed" if int(str(error)) in range(first, first + size) else "swapped"
+        assert not any(number in watched.poison for number in range(first, first + size))
+        return "answered"
+
+    def call(thread: int) -> None:
+        rng = np.random.default_rng(thread)
+        for turn in range(60):
+            end = end_of(10_000 * thread + 20 * turn, int(rng.integers(1, 13)), rng)
+            with lock:
+                counts[end] += 1
+
+    with batcher:
+        together(call, range(24))
+        figures = batcher.figures
+        assert (figures.queue_rows, figures.flying_rows) == (0, 0)
+        assert {name: getattr(figures, name) for name in counts} == counts
+        assert figures.requests + figures.shed == 24 * 60
