@@ -5,7 +5,13 @@ from __future__ import annotations
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from autotune.forecast import MARGIN, RESERVE_BYTES, WASTE_BYTES, upper_bound_bytes
+from autotune.forecast import (
+    CHUNK_WASTE_BYTES,
+    MARGIN,
+    RESERVE_BYTES,
+    WASTE_BYTES,
+    upper_bound_bytes,
+)
 
 MIB = 2**20
 SIZES = st.integers(1, 2**16)
@@ -29,21 +35,25 @@ def test_the_bound_is_never_under_a_measured_peak(peaks: dict[int, int], batch_s
 
 @given(PEAKS, SIZES, SIZES)
 def test_more_rows_never_need_less(peaks: dict[int, int], one: int, other: int) -> None:
-    """The bound does not fall as the batch grows."""
+    """The bound does not fall as the batch grows, but for what one chunk may waste."""
     lower, upper = sorted((one, other))
     first, second = upper_bound_bytes(peaks, lower), upper_bound_bytes(peaks, upper)
     assert first is not None
     assert second is not None
-    assert first <= second
+    assert first <= second + CHUNK_WASTE_BYTES
 
 
 @given(PEAKS)
 def test_a_size_between_two_lies_between_their_peaks(peaks: dict[int, int]) -> None:
-    """Within what was measured the bound is no lower than what is smaller, no higher than all."""
+    """Within what was measured it is no lower than what is smaller, and hardly higher than all."""
     for size in range(min(peaks), max(peaks), max(1, max(peaks) // 20)):
         bound = upper_bound_bytes(peaks, size)
         assert bound is not None
-        assert max(p for s, p in peaks.items() if s <= size) <= bound <= max(peaks.values())
+        assert (
+            max(p for s, p in peaks.items() if s <= size)
+            <= bound
+            <= max(peaks.values()) + CHUNK_WASTE_BYTES
+        )
 
 
 @given(
@@ -96,3 +106,10 @@ def test_a_model_of_large_weights_may_be_tried_with_two_rows() -> None:
     bound = upper_bound_bytes({1: 6_001 * 10**6}, 2, 6_000 * 10**6)
     assert bound is not None
     assert bound < 6_100 * 10**6
+
+
+def test_a_size_between_two_may_waste_a_chunk_that_neither_does() -> None:
+    """Peaks of a residual net in MiB: between 256 and 512 rows it took more than with 512."""
+    bound = upper_bound_bytes({256: 37 * MIB, 512: 73 * MIB}, 384)
+    assert bound is not None
+    assert bound >= 93 * MIB

@@ -183,8 +183,8 @@ def test_sizes_between_are_multiples_of_eight() -> None:
 
 def test_a_measured_peak_over_the_limit_does_not_forbid_smaller_sizes() -> None:
     """A forecast rests on what fits: 96 rows are allowed although 128 took too much."""
-    rows = [[timed(64, 0.64, peak=600 * 2**20), timed(128, 1.28, peak=1100 * 2**20)]]
-    standing = standing_of(rows, Goal(), 1000 * 2**20)
+    rows = [[timed(64, 0.64, peak=6000 * 2**20), timed(128, 1.28, peak=11000 * 2**20)]]
+    standing = standing_of(rows, Goal(), 10000 * 2**20)
     assert Bounds(standing, 60.0).allow(KERAS, 80)
     assert not Bounds(standing, 60.0).allow(KERAS, 120)
     assert at(KERAS, 80) == Candidate(80)

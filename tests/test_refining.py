@@ -34,14 +34,14 @@ def test_nothing_is_refined_before_anything_is_known() -> None:
 
 def test_the_edge_of_memory_is_approached_from_below() -> None:
     """Sizes above the last rung stay within the limit, and come as close as a chunk can waste."""
-    device = SimulatedDevice(call_s=0.1, row_s=1e-4)
+    device = SimulatedDevice(call_s=0.1, row_s=1e-4, row_bytes=64 * 2**20)
     limit = device.base_bytes + 700 * device.row_bytes
     record = search(device, memory_limit_bytes=limit, budget_s=300)
     tried = sizes(record)
-    assert 560 <= tried[-1] <= 700
+    assert 600 <= tried[-1] <= 700
     assert not any(isinstance(outcome, OutOfMemory) for outcome in record.outcomes)
     assert record.recommendation is not None
-    assert record.recommendation.batch_size >= 560
+    assert record.recommendation.batch_size >= 600
 
 
 def test_an_edge_that_gains_nothing_is_left_alone() -> None:
