@@ -92,14 +92,14 @@ def join(parts: Iterable[Nested], rows: int, out: Nested = None) -> Nested:
     if out is not None:
         check_out(out, first, rows)
     if isinstance(first, np.ndarray):  # the usual case, without the cost of a nesting
-        room, start = _room_for(rows, first) if out is None else out, 0
+        room, start = room_for(rows, first) if out is None else out, 0
         for part in itertools.chain((first,), rest):
-            start = _fill(room, start, part)
+            start = fill(room, start, part)
         return room
     leaves, structure = flatten(first)
-    rooms, start = [_room_for(rows, leaf) for leaf in leaves] if out is None else flatten(out)[0], 0
+    rooms, start = [room_for(rows, leaf) for leaf in leaves] if out is None else flatten(out)[0], 0
     for part in itertools.chain((first,), rest):
-        ends = [_fill(*each) for each in zip(rooms, itertools.repeat(start), flatten(part)[0])]
+        ends = [fill(*each) for each in zip(rooms, itertools.repeat(start), flatten(part)[0])]
         start = ends[0]
     return structure.unflatten(rooms)
 
@@ -129,13 +129,14 @@ def check_out(out: Nested, outputs: Nested, rows: int) -> None:
             raise InvalidSample("out is read-only. Open a numpy.memmap with mode='r+' or 'w+'.")
 
 
-def _room_for(rows: int, leaf: Array) -> Array:
+def room_for(rows: int, leaf: Array) -> Array:
+    """Return an empty array for so many rows like those of one batch's outputs."""
     # Text of a fixed width would cut longer text of a later batch.
     dtype = np.dtype(object) if leaf.dtype.kind in "SU" else leaf.dtype
     return np.empty((rows, *leaf.shape[1:]), dtype)
 
 
-def _fill(room: Array, start: int, part: Array) -> int:
+def fill(room: Array, start: int, part: Array) -> int:
     """Copy a batch to its place and return where the next one begins."""
     if part.shape[1:] != room.shape[1:]:  # NumPy would broadcast
         raise InvalidSample(

@@ -46,6 +46,11 @@ class Pace:
         return size > self.largest_ran or not at_ease
 
     @property
+    def at_ease(self) -> bool:
+        """Whether batches of the tuned size may be run."""
+        return self._limit == self._tuned == self._room
+
+    @property
     def limit(self) -> int:
         """The largest batch that may be run now."""
         return min(self._limit, self._room)

@@ -6,18 +6,20 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from autotune import artifact, fingerprint, mapped
 from autotune.fitting import Allowance
 from autotune.flights import fly
 from autotune.gathering import Done, check_rows, collect, collect_all
 from autotune.intake import is_source, pieces, rebatch
-from autotune.nesting import Nested, head, join, leaves_of
+from autotune.nesting import Nested, head, leaves_of
 from autotune.pace import Pace
 from autotune.records import Recommendation, TuningRecord
 from autotune.runner import Counters, Runner, Stats
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("autotune")
 
 LOOK_EVERY_S = 1.0  # at the memory that is free
+MOST_PLANS = 4096
+
+Plan = tuple[Runner, Sequence[int]]  # what runs rows of one shape, and in which batches
 
 
 class _Part(NamedTuple):
@@ -85,6 +90,7 @@ class TunedPredictor:
         self._pool: ThreadPoolExecutor | None = None
         self._allowance: Allowance | None = None
         self._look_after = 0.0
+        self._plans: dict[tuple[Any, ...], Plan] = {}
         self._splitters = {
             any_size: Splitter(self._recommendation.candidate, record.outcomes, any_size=any_size)
             for any_size in (True, False)
@@ -141,22 +147,53 @@ class TunedPredictor:
             InvalidSample: The rows do not fit the model, before any of them is run; or the outputs
                 do not fit `out`, or batches have outputs of different shapes.
         """
+        if out is None and not progress and type(x) is np.ndarray and self._pace.at_ease:
+            plan = self._plans.get((x.dtype, x.shape))
+            if plan is not None:
+                return self._follow(plan, x)
         if is_source(x):
             return self._predict_source(x, out, progress)
-        x, rows, runner = self._ready(x)
-        is_plain = rows and out is None and not progress
-        if is_plain and len(self._split(rows, runner)) == 1:  # the shortest way
-            outputs = runner.run(x, rows, strict=self.strict)
-        elif is_plain and self._recommendation.concurrency == 1 and not mapped.is_mapped(x):
-            self._look_at_memory()
-            outputs = join(self._run_in_turn(x, rows, runner), rows)
-        else:
-            check_rows(out, rows)
-            if rows > self._pace.limit:
-                self._look_at_memory()
-            done = self._run(self._cut(x, rows, runner))
-            outputs = collect(count_rows_done(done, rows) if progress else done, rows, out)
+        arrays, rows, runner = self._ready(x)
+        check_rows(out, rows)
+        if out is None and not progress and rows:
+            plan = runner, self._split(rows, runner)
+            if self._is_short(plan, arrays):
+                if self._pace.at_ease and self._runners.needs_no_look(x):
+                    self._keep(plan, arrays)
+                return self._follow(plan, arrays)
+        self._look_at_memory()
+        done = self._run(self._cut(arrays, rows, runner))
+        outputs = collect(count_rows_done(done, rows) if progress else done, rows, out)
         self._counters.answered(rows)
+        return outputs
+
+    def _is_short(self, plan: Plan, x: Nested) -> bool:
+        """Whether nothing needs to be arranged: one batch, or arrays run batch after batch."""
+        runner, sizes = plan
+        if len(sizes) == 1:
+            return True
+        in_turn = runner.is_plain and self._recommendation.concurrency == 1
+        return in_turn and isinstance(x, np.ndarray) and not mapped.is_mapped(x)
+
+    def _keep(self, plan: Plan, x: Nested) -> None:
+        """Remember the way for arrays of this shape, if it is that of any such array."""
+        if isinstance(x, np.ndarray):
+            if len(self._plans) >= MOST_PLANS:
+                self._plans.clear()
+            self._plans[x.dtype, x.shape] = plan
+
+    def _follow(self, plan: Plan, x: Nested) -> Nested:
+        """Run rows the way that was found for such; the usual case, with nothing left to ask."""
+        runner, sizes = plan
+        if len(sizes) == 1:
+            outputs = runner.run(x, sizes[0], strict=self.strict)
+            self._counters.answered(sizes[0])
+            return outputs
+        if time.monotonic() > self._look_after:
+            self._look_at_memory()
+            sizes = self._split(len(x), runner)
+        outputs = runner.run_in_turn(x, sizes, strict=self.strict)
+        self._counters.answered(len(x))
         return outputs
 
     def stream(self, batches: Iterable[Any], *, progress: bool = False) -> Iterator[Nested]:
@@ -220,11 +257,6 @@ class TunedPredictor:
             size = next(sizes)
             yield start, size
             start += size
-
-    def _run_in_turn(self, x: Nested, rows: int, runner: Runner) -> Iterator[Nested]:
-        """Run batches one after the other, with as little as possible around them."""
-        for start, size in self._slices(rows, runner):
-            yield runner.run(head(x, size, start), size, strict=self.strict)
 
     def _cut(self, x: Nested, rows: int, runner: Runner) -> Iterator[_Part]:
         """Cut rows into batches; one row that stands for none, where there are none."""

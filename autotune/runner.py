@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -13,7 +14,7 @@ import optree
 
 from autotune.engines import Engine
 from autotune.errors import is_out_of_memory, one_line
-from autotune.nesting import Array, Nested, head, join
+from autotune.nesting import Array, Nested, fill, head, join, room_for
 from autotune.pace import Pace
 
 _log = logging.getLogger("autotune")
@@ -65,10 +66,10 @@ class Counters:
             self.calls += 1
             self.rows += rows
 
-    def ran(self) -> None:
-        """Count a batch."""
+    def ran(self, batches: int) -> None:
+        """Count batches."""
         with self._lock:
-            self.batches += 1
+            self.batches += batches
 
     def padded(self, rows: int) -> None:
         """Count rows that filled a batch."""
@@ -115,6 +116,7 @@ class Runner:
 
     Attributes:
         any_size: Whether batches are run as they are.
+        is_plain: Whether they are just given to the engine, several at once if need be.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class Runner:
         self._turn = contextlib.nullcontext() if engine.thread_safe else turn
         self._short = threading.RLock()
         self.any_size = not engine.compiles_per_shape
-        self._is_plain = engine.thread_safe and self.any_size
+        self.is_plain = engine.thread_safe and self.any_size
         self._sizes: Sequence[int] = ()
         if self.any_size:
             self._warm_up(example, WARM_UP_SIZES)
@@ -155,21 +157,81 @@ class Runner:
                 single row, or if the engine does not survive that.
         """
         try:
-            outputs = self._engine(batch) if self._is_plain else self._call(batch, rows)
+            outputs = self._engine(batch) if self.is_plain else self._call(batch, rows)
         except Exception as error:
-            if not is_out_of_memory(error):
+            if self._is_fatal(error, rows, strict):
                 raise
-            self._counters.ran_out()
-            if strict or rows == 1 or not self._engine.survives_shortage:
-                raise
-            self._pace.failed(rows, one_line(error, 200))
         else:
-            self._counters.ran()
+            self._counters.ran(1)
             if self._pace.is_news(rows):
                 self._pace.ran(rows, self.at_most(self._pace.limit))
             return outputs
         # Outside of the handler, which holds on to the frames of the failure and to their arrays.
         return self._run_halves(batch, rows)
+
+    def run_in_turn(self, x: Array, sizes: Sequence[int], *, strict: bool) -> Nested:
+        """Return the outputs of rows, run in batches of these sizes one after the other.
+
+        As little as possible is done between batches: after a batch the processor's caches have
+        lost all else, and each function costs some ten times what it costs when it is warm.
+
+        Raises:
+            Exception: As `run`.
+        """
+        outputs, done = self._begin(x, sizes, strict)
+        if done == len(x):
+            return outputs
+        rest = self._go_on(x, done, strict)
+        if isinstance(outputs, np.ndarray):  # it has room for the rest
+            for part in rest:
+                done = fill(outputs, done, part)
+            return outputs
+        return join(itertools.chain((outputs,), rest) if done else rest, len(x))
+
+    def _begin(self, x: Array, sizes: Sequence[int], strict: bool) -> tuple[Nested, int]:
+        """Run batches until one runs out of memory; return their outputs, and for how many rows.
+
+        They lie in an array for all rows. Where a batch has other outputs than one array, that is
+        the only one that is run.
+        """
+        engine, start, size, width, room = self._engine, 0, 0, 0, None
+        try:
+            for size in sizes:
+                part = engine(x[start : start + size])
+                if room is None:
+                    if not isinstance(part, np.ndarray):
+                        self._counters.ran(1)
+                        return part, size
+                    room, width = room_for(len(x), part), part.size // size
+                if part.size != size * width:
+                    fill(room, start, part)  # says so
+                room[start : start + size] = part
+                start += size
+        except Exception as error:
+            if self._is_fatal(error, size, strict):
+                raise
+        else:
+            self._counters.ran(len(sizes))
+            if self._pace.is_news(sizes[0]):
+                self._pace.ran(sizes[0], self.at_most(self._pace.limit))
+        return room, start
+
+    def _go_on(self, x: Array, start: int, strict: bool) -> Iterator[Nested]:
+        """Run the rows from `start` on, in batches as large as may be."""
+        while start < len(x):
+            size = min(len(x) - start, self.at_most(self._pace.limit))
+            yield self.run(x[start : start + size], size, strict=strict)
+            start += size
+
+    def _is_fatal(self, error: Exception, rows: int, strict: bool) -> bool:
+        """Whether there is no way around an error; if there is, step down."""
+        if not is_out_of_memory(error):
+            return True
+        self._counters.ran_out()
+        if strict or rows == 1 or not self._engine.survives_shortage:
+            return True
+        self._pace.failed(rows, one_line(error, 200))
+        return False
 
     def _run_halves(self, batch: Nested, rows: int) -> Nested:
         half = (rows + 1) // 2

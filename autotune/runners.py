@@ -99,11 +99,16 @@ class Runners:
         model = self.model
         arrays, rows = to_arrays(x, self._specs)
         runner = self._runner_for(model, arrays)
-        if glance is not None and self._needs_no_look(x, arrays):
+        if glance is not None and self._is_right(x, arrays):
             self._seen[glance[0]] = runner
         return arrays, rows, runner
 
-    def _needs_no_look(self, x: Nested, arrays: Nested) -> bool:
+    def needs_no_look(self, x: Any) -> bool:
+        """Whether rows of this kind were seen before, and are right as they are."""
+        glance = _glance(x)
+        return glance is not None and glance[0] in self._seen
+
+    def _is_right(self, x: Nested, arrays: Nested) -> bool:
         """Whether rows that look like these are right as they are: no NaN may go to integers."""
         leaves = flatten(arrays)[0]
         as_it_is = all(a is b for a, b in zip(flatten(x)[0], leaves, strict=True))

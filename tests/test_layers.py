@@ -101,7 +101,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         7,
         "artifact fingerprint fitting flights gathering intake mapped nesting pace records runner "
         "runners splitting terminal",
-        "keras",
+        "keras numpy",
     ),
     "refining": (7, "bounds judging ladder outcomes standing", ""),
     "worker": (
