@@ -172,7 +172,7 @@ class TunedPredictor:
         runner, sizes = plan
         if len(sizes) == 1:
             return True
-        in_turn = runner.is_plain and self._recommendation.concurrency == 1
+        in_turn = runner.is_plain and self._recommendation.concurrency == 1 and self._pace.at_ease
         return in_turn and isinstance(x, np.ndarray) and not mapped.is_mapped(x)
 
     def _keep(self, plan: Plan, x: Nested) -> None:
