@@ -194,7 +194,7 @@ class Runner:
         They lie in an array for all rows. Where a batch has other outputs than one array, that is
         the only one that is run.
         """
-        engine, start, size, width, room = self._engine, 0, 0, 0, None
+        engine, start, size, done, width, room = self._engine, 0, 0, 0, 0, None
         try:
             for size in sizes:
                 part = engine(x[start : start + size])
@@ -207,13 +207,13 @@ class Runner:
                     fill(room, start, part)  # says so
                 room[start : start + size] = part
                 start += size
+                done += 1
         except Exception as error:
             if self._is_fatal(error, size, strict):
                 raise
-        else:
-            self._counters.ran(len(sizes))
-            if self._pace.is_news(sizes[0]):
-                self._pace.ran(sizes[0], self.at_most(self._pace.limit))
+        self._counters.ran(done)
+        if done and self._pace.is_news(sizes[0]):
+            self._pace.ran(sizes[0], self.at_most(self._pace.limit))
         return room, start
 
     def _go_on(self, x: Array, start: int, strict: bool) -> Iterator[Nested]:

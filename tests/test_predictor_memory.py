@@ -84,7 +84,7 @@ def test_memory_that_runs_out_in_mid_call_loses_nothing(
     assert (stats.batch_size, stats.largest_ran, stats.smallest_failed) == (16, 64, 32)
     assert (stats.steps_down, stats.steps_up) == (2, 0)
     assert 2 <= stats.out_of_memory <= 3 * (concurrency + 2)
-    assert_doubled(predictor, 0, 100)
+    assert_doubled(predictor, 0, 32)
     assert predictor.stats.out_of_memory == stats.out_of_memory
 
 
