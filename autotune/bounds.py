@@ -113,7 +113,8 @@ def expected_peak_bytes(candidate: Candidate, known: Mapping[Candidate, Known]) 
         peaks[rows] = max(peaks.get(rows, 0), of_it.peak_bytes or 0)
     idle_bytes = min((of_it.idle_bytes for of_it in (own or read).values()), default=0)
     rows = candidate.batch_size * (1 if own else candidate.concurrency)
-    return upper_bound_bytes(peaks, rows, idle_bytes)
+    waste_bytes = max((of_it.waste_bytes for of_it in read.values()), default=0)
+    return upper_bound_bytes(peaks, rows, idle_bytes, waste_bytes)
 
 
 def forecasts_of(standing: Standing, refused: Mapping[Candidate, int]) -> tuple[Forecast, ...]:

@@ -120,12 +120,14 @@ class _Seen:
         counted: Whether an allocator counted it; else it is of the whole process.
         peaks: Bytes by batch size.
         idle_bytes: How much of them the loaded model took before any batch; 0 if not known.
+        waste_bytes: What the allocator may leave unused of a chunk.
     """
 
     device_kind: str
     counted: bool
     peaks: Mapping[int, int]
     idle_bytes: int
+    waste_bytes: int
 
     def taken_bytes(self, size: int, device_kind: str) -> float:
         """Upper bound for what batches of a size take, once the model is loaded."""
@@ -136,7 +138,7 @@ class _Seen:
     def _upper_bound_bytes(self, size: int) -> int:
         smallest = min(self.peaks)
         if size >= smallest:
-            return upper_bound_bytes(self.peaks, size, self.idle_bytes) or 0
+            return upper_bound_bytes(self.peaks, size, self.idle_bytes, self.waste_bytes) or 0
         # The forecast looks at larger sizes only: what the rows take falls in proportion.
         of_rows = max(0, self.peaks[smallest] - self.idle_bytes) * size / smallest
         bound = self.idle_bytes + int(MARGIN * of_rows) + RESERVE_BYTES
@@ -155,7 +157,9 @@ def _see(record: TuningRecord) -> _Seen:
         size = measured.candidate.batch_size
         if measured.peak_bytes is not None:
             peaks[size] = max(measured.peak_bytes, peaks.get(size, 0))
-    return _Seen(kind, counted, peaks, min((m.idle_bytes or 0 for m in alike), default=0))
+    idle_bytes = min((m.idle_bytes or 0 for m in alike), default=0)
+    waste_bytes = max((m.device_waste_bytes for m in alike), default=0)
+    return _Seen(kind, counted, peaks, idle_bytes, waste_bytes)
 
 
 def _measured(record: TuningRecord) -> list[Measurement]:

@@ -152,6 +152,7 @@ class InProcessProbe:
             host_peak_bytes=_highest(peaks[1], host.peak_resident_bytes()),
             device_idle_bytes=idle[0],
             host_idle_bytes=idle[1],
+            device_waste_bytes=self._allocator.waste_bytes,
         )
 
     def _difference(self, batch: Nested, outputs: Nested) -> str | None:

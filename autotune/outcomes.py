@@ -76,6 +76,7 @@ class Measurement(
         host_peak_bytes: Highest resident memory of the process during the probe.
         device_idle_bytes: What the allocator held before the first call: weights, mostly.
         host_idle_bytes: Resident memory of the process before the first call.
+        device_waste_bytes: What the allocator may leave unused of a chunk, and count as in use.
         disturbed: How many of the timed calls something else on the machine disturbed.
         memory_limit_bytes: The highest peak that was allowed then, which falls when others take
             memory; None where that is not known.
@@ -89,6 +90,7 @@ class Measurement(
     host_peak_bytes: int | None = None
     device_idle_bytes: int | None = None
     host_idle_bytes: int | None = None
+    device_waste_bytes: int = 0
     disturbed: int = 0
     memory_limit_bytes: int | None = None
     warnings: tuple[str, ...] = ()

@@ -5,15 +5,11 @@ from __future__ import annotations
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from autotune.forecast import (
-    CHUNK_WASTE_BYTES,
-    MARGIN,
-    RESERVE_BYTES,
-    WASTE_BYTES,
-    upper_bound_bytes,
-)
+from autotune.allocator import TensorFlowAllocator
+from autotune.forecast import MARGIN, RESERVE_BYTES, upper_bound_bytes
 
 MIB = 2**20
+WASTE = TensorFlowAllocator.waste_bytes
 SIZES = st.integers(1, 2**16)
 PEAKS = st.dictionaries(SIZES, st.integers(0, 2**40), min_size=1, max_size=12)
 
@@ -35,25 +31,21 @@ def test_the_bound_is_never_under_a_measured_peak(peaks: dict[int, int], batch_s
 
 @given(PEAKS, SIZES, SIZES)
 def test_more_rows_never_need_less(peaks: dict[int, int], one: int, other: int) -> None:
-    """The bound does not fall as the batch grows, but for what one chunk may waste."""
+    """The bound does not fall as the batch grows."""
     lower, upper = sorted((one, other))
     first, second = upper_bound_bytes(peaks, lower), upper_bound_bytes(peaks, upper)
     assert first is not None
     assert second is not None
-    assert first <= second + CHUNK_WASTE_BYTES
+    assert first <= second
 
 
 @given(PEAKS)
 def test_a_size_between_two_lies_between_their_peaks(peaks: dict[int, int]) -> None:
-    """Within what was measured it is no lower than what is smaller, and hardly higher than all."""
+    """Within what was measured the bound is no lower than what is smaller, no higher than all."""
     for size in range(min(peaks), max(peaks), max(1, max(peaks) // 20)):
         bound = upper_bound_bytes(peaks, size)
         assert bound is not None
-        assert (
-            max(p for s, p in peaks.items() if s <= size)
-            <= bound
-            <= max(peaks.values()) + CHUNK_WASTE_BYTES
-        )
+        assert max(p for s, p in peaks.items() if s <= size) <= bound <= max(peaks.values())
 
 
 @given(
@@ -72,19 +64,19 @@ def test_weights_and_rows_stay_under_the_bound(
 def test_one_peak_is_taken_to_grow_in_proportion() -> None:
     """With one measured peak, twice the rows are twice the peak, plus margin and reserve."""
     bound = upper_bound_bytes({100: 10**9}, 200)
-    assert bound == int(MARGIN * 2 * 10**9) + RESERVE_BYTES + WASTE_BYTES
+    assert bound == int(MARGIN * 2 * 10**9) + RESERVE_BYTES
 
 
 def test_the_steeper_of_two_readings_counts() -> None:
     """A slope that turns upwards is carried on where it asks for more than proportion does."""
     steep = upper_bound_bytes({100: 10**8, 200: 10**9}, 400)
-    assert steep == int(MARGIN * (10**9 + 200 * 9 * 10**6)) + RESERVE_BYTES + WASTE_BYTES
+    assert steep == int(MARGIN * (10**9 + 200 * 9 * 10**6)) + RESERVE_BYTES
 
 
 def test_a_chunk_that_is_not_split_stays_under_the_bound() -> None:
     """Peaks of two convolutions, in MiB: a few rows more took a chunk of twice the size."""
     for size, peak in ((136, 392), (144, 400), (160, 424)):
-        bound = upper_bound_bytes({128: 264 * MIB}, size)
+        bound = upper_bound_bytes({128: 264 * MIB}, size, 0, WASTE)
         assert bound is not None
         assert bound >= peak * MIB
 
@@ -110,6 +102,6 @@ def test_a_model_of_large_weights_may_be_tried_with_two_rows() -> None:
 
 def test_a_size_between_two_may_waste_a_chunk_that_neither_does() -> None:
     """Peaks of a residual net in MiB: between 256 and 512 rows it took more than with 512."""
-    bound = upper_bound_bytes({256: 37 * MIB, 512: 73 * MIB}, 384)
+    bound = upper_bound_bytes({256: 37 * MIB, 512: 73 * MIB}, 384, 0, WASTE)
     assert bound is not None
     assert bound >= 93 * MIB

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from autotune import Candidate, Measurement
+from autotune.allocator import TensorFlowAllocator
 from autotune.bounds import rounded
 from autotune.forecast import upper_bound_bytes
 from autotune.probe import IsolatedProbe
@@ -27,6 +28,7 @@ from autotune.worker import DrawnRows, FactorySource, Load
 from tests.benchmarks.memory_nets import HELD_OUT, MODELS
 
 MIB = 2**20
+WASTE_BYTES = TensorFlowAllocator.waste_bytes
 LANES = tuple(itertools.product(("keras", "compiled"), (1, 2)))
 STEPS = (1.125, 1.5)  # up from each rung; from 64 rows on the first is the smallest there is
 BLOCK_S = 0.1  # as in a tuning of 60 seconds
@@ -91,7 +93,7 @@ def forecasts(processes: list[list[Line]]) -> Iterator[Forecast]:
         for (idle_bytes, peaks), (_, truth) in zip(ours, theirs, strict=True):
             for size, actual in truth.items():
                 for name, known in what_is_known(peaks, size).items():
-                    bound = upper_bound_bytes(known, size, idle_bytes) or 0
+                    bound = upper_bound_bytes(known, size, idle_bytes, WASTE_BYTES) or 0
                     yield Forecast(name, i != j, bound, actual)
 
 
