@@ -22,9 +22,10 @@ from autotune.intake import is_source, pieces, rebatch
 from autotune.nesting import Nested, head, leaves_of
 from autotune.pace import Pace
 from autotune.records import Recommendation, TuningRecord
-from autotune.runner import Counters, Runner, Stats
+from autotune.runner import Runner
 from autotune.runners import Ready, Runners, one_empty_row
 from autotune.splitting import Splitter
+from autotune.stats import Counters, Stats
 from autotune.terminal import count_rows_done
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 
-import msgspec
 import numpy as np
 import optree
 
@@ -16,6 +15,7 @@ from autotune.engines import Engine
 from autotune.errors import is_out_of_memory, one_line
 from autotune.nesting import Array, Nested, fill, head, join, room_for
 from autotune.pace import Pace
+from autotune.stats import Counters
 
 _log = logging.getLogger("autotune")
 
@@ -23,79 +23,6 @@ _log = logging.getLogger("autotune")
 # the second. 7 and 5 came first when the model was measured.
 WARM_UP_SIZES = (7, 5)
 SMALLER = (1, 2, 4, 8)  # parts of the batch that engines with a program a size are made ready for
-
-
-class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """What a predictor has done so far.
-
-    Attributes:
-        calls: Calls of `predict`, and pieces of `stream`, that were answered.
-        rows: Rows that were answered.
-        batches: Batches that the engine ran.
-        padded_rows: Rows that were added to fill batches, and dropped from the answers.
-        out_of_memory: How often the engine ran out of memory.
-        steps_down: How often the batch size was lowered because memory was short.
-        steps_up: How often it was raised again.
-        batch_size: The largest batch that would be run now.
-        largest_ran: The largest that ever ran; 0 before the first.
-        smallest_failed: The smallest that ran out of memory, while it is remembered.
-    """
-
-    calls: int
-    rows: int
-    batches: int
-    padded_rows: int
-    out_of_memory: int
-    steps_down: int
-    steps_up: int
-    batch_size: int
-    largest_ran: int
-    smallest_failed: int | None
-
-
-class Counters:
-    """Counts what a predictor does, from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.calls = self.rows = self.batches = self.padded_rows = self.out_of_memory = 0
-
-    def answered(self, rows: int) -> None:
-        """Count a call that was answered."""
-        with self._lock:
-            self.calls += 1
-            self.rows += rows
-
-    def ran(self, batches: int) -> None:
-        """Count batches."""
-        with self._lock:
-            self.batches += batches
-
-    def padded(self, rows: int) -> None:
-        """Count rows that filled a batch."""
-        with self._lock:
-            self.padded_rows += rows
-
-    def ran_out(self) -> None:
-        """Count a batch that ran out of memory."""
-        with self._lock:
-            self.out_of_memory += 1
-
-    def stats(self, pace: Pace) -> Stats:
-        """Return all figures at this moment."""
-        with self._lock:
-            return Stats(
-                calls=self.calls,
-                rows=self.rows,
-                batches=self.batches,
-                padded_rows=self.padded_rows,
-                out_of_memory=self.out_of_memory,
-                steps_down=pace.steps_down,
-                steps_up=pace.steps_up,
-                batch_size=pace.limit,
-                largest_ran=pace.largest_ran,
-                smallest_failed=pace.smallest_failed,
-            )
 
 
 class Runner:

@@ -16,7 +16,8 @@ from autotune.intake import to_arrays
 from autotune.models import input_specs
 from autotune.nesting import Nested, flatten
 from autotune.pace import Pace
-from autotune.runner import Counters, Runner
+from autotune.runner import Runner
+from autotune.stats import Counters
 from autotune.workload import Spec
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autotune.judging import lane_of
 from autotune.outcomes import Measurement
 from autotune.records import Recommendation, TuningRecord
 
@@ -84,12 +85,7 @@ def _curve(recommendation: Recommendation, record: TuningRecord) -> dict[int, tu
     for outcome in record.outcomes:
         if isinstance(outcome, Measurement) and not outcome.is_disturbed:
             tried = outcome.candidate
-            same_way = (tried.engine, tried.concurrency, tried.threads) == (
-                way.engine,
-                way.concurrency,
-                way.threads,
-            )
-            if same_way and tried.batch_size < way.batch_size:
+            if lane_of(tried) == lane_of(way) and tried.batch_size < way.batch_size:
                 times.setdefault(tried.batch_size, []).extend(outcome.times_s)
     curve = {
         size: (float(np.median(t)), float(np.quantile(t, record.goal.quantile)))

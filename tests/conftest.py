@@ -27,6 +27,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
+def tf() -> Any:
+    """TensorFlow, imported when the first test asks for it."""
+    import tensorflow
+
+    return tensorflow
+
+
+@pytest.fixture(scope="session")
 def keras() -> Any:
     """Keras, imported when the first test asks for it."""
     import keras as module

@@ -13,24 +13,9 @@ import pytest
 from autotune.errors import InvalidSample
 from autotune.intake import to_arrays
 from autotune.workload import Spec, Table
+from tests.inputs import A_AND_B, ROWS, X, read
 
-X = Spec("x", (2,), "float32")
 IDS = Spec("ids", (), "int32")
-A_AND_B = [Spec("a", (2,), "float32"), Spec("b", (1,), "float32")]
-ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
-
-
-@pytest.fixture(scope="module")
-def tf() -> Any:
-    """TensorFlow, imported when the first test asks for it."""
-    import tensorflow
-
-    return tensorflow
-
-
-def read(x: Any, *specs: Spec) -> Any:
-    """The arrays alone."""
-    return to_arrays(x, specs or [X])[0]
 
 
 def test_a_tensor_of_tensorflow_is_read_without_a_copy(tf: Any) -> None:

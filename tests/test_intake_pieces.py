@@ -17,27 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotune.errors import InvalidSample
-from autotune.intake import is_source, pieces, rebatch, to_arrays
+from autotune.intake import is_source, pieces, rebatch
 from autotune.nesting import flatten, head
 from autotune.workload import Spec
+from tests.inputs import A_AND_B, ROWS, read
 
-X = Spec("x", (2,), "float32")
 WIDE = Spec("x", (10,), "float32")
-A_AND_B = [Spec("a", (2,), "float32"), Spec("b", (1,), "float32")]
-ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
-
-
-@pytest.fixture(scope="module")
-def tf() -> Any:
-    """TensorFlow, imported when the first test asks for it."""
-    import tensorflow
-
-    return tensorflow
-
-
-def read(x: Any, *specs: Spec) -> Any:
-    """The arrays alone."""
-    return to_arrays(x, specs or [X])[0]
 
 
 def test_what_gives_its_rows_piece_by_piece_is_a_source(keras: Any, tf: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from autotune import Candidate, TunedPredictor
 from autotune import predictor as room
-from autotune.runner import Stats
+from autotune.stats import Stats
 from tests.batchers import numbered, record_of, together
 from tests.guards import GIB, FreeMemory
 from tests.tunings import with_peaks

@@ -15,10 +15,11 @@ from rich.console import Console, RenderableType
 from autotune.goal import Goal
 from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory
 from autotune.recommend import recommend, rounds_of
-from autotune.records import Baseline, Input, Machine, ModelInfo, Progress, TuningRecord
+from autotune.records import Baseline, Machine, ModelInfo, Progress, TuningRecord
 from autotune.report import comparison, printable, progress_line, summary
 from autotune.standing import Standing
 from tests.blocks import blocks_of
+from tests.tunings import MODEL, replaced
 
 HOSTILE = "\x1b[31mred\x1b[0m\r\n\x07over [bold]here[/bold] \u202e\x9b2J"
 
@@ -33,16 +34,7 @@ def shown(renderable: RenderableType) -> str:
 
 def model_info(name: str = "mlp", backend: str = "tensorflow") -> ModelInfo:
     """A model's description."""
-    return ModelInfo(
-        name=name,
-        source="model.keras",
-        sha256="0" * 64,
-        inputs=(Input("x", (10,), "float32"),),
-        parameters=193,
-        dtype_policy="float32",
-        jit_compile=False,
-        backend=backend,
-    )
+    return replaced(MODEL, name=name, backend=backend)
 
 
 def machine_info(device: str = "Some CPU") -> Machine:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autotune.pace import Pace
-from autotune.runner import WARM_UP_SIZES, Counters, Runner
+from autotune.runner import WARM_UP_SIZES, Runner
+from autotune.stats import Counters
 from tests.batchers import together
 from tests.engines import Doubler
 
