@@ -82,13 +82,14 @@ class Bounds:
         return low
 
     def expected_s(self, lane: Lane, size: int) -> float:
-        """Seconds that a probe of this size takes: its calls, on the line through the last two."""
-        measured = self.standing.known
-        curve = [
-            (known, measured[at(lane, known)].latency_s)
-            for known in self.standing.of_lane(lane)
-            if known <= size and measured[at(lane, known)].parts
-        ]
+        """Seconds that a probe of this size takes: its calls, on the line through the last two.
+
+        Of a lane not tried yet, those of the first lane, one call after another.
+        """
+        curve = self._latencies(lane, size)
+        if not curve and self.standing.known:
+            first = lane_of(next(iter(self.standing.known)))
+            return lane[1] * self.expected_s(first, size) if first != lane else 0.0
         if not curve:
             return 0.0
         known, latency_s = curve[-1]
@@ -97,6 +98,12 @@ class Bounds:
             slope = max(0.0, latency_s - before_s) / (known - before)
             latency_s += slope * (size - known)
         return CALLS_AHEAD * latency_s
+
+    def _latencies(self, lane: Lane, size: int) -> list[tuple[int, float]]:
+        """Seconds of a call at each measured size of a lane, up to this one."""
+        known, sizes = self.standing.known, self.standing.of_lane(lane)
+        measured = [n for n in sizes if n <= size and known[at(lane, n)].parts]
+        return [(n, known[at(lane, n)].latency_s) for n in measured]
 
 
 def expected_peak_bytes(candidate: Candidate, known: Mapping[Candidate, Known]) -> int | None:

@@ -17,7 +17,7 @@ from autotune.bounds import LARGEST, Bounds, at, forecasts_of
 from autotune.confirming import ROUNDS
 from autotune.errors import InvalidInput, NoFeasibleBatchSize
 from autotune.goal import Goal
-from autotune.judging import excesses, is_allowed, lane_of, value_of
+from autotune.judging import Lane, excesses, is_allowed, lane_of, value_of
 from autotune.ladder import anchor
 from autotune.ledger import Ledger
 from autotune.outcomes import Block, Candidate, Measurement, Outcome, Purpose
@@ -43,7 +43,7 @@ MOST_BLOCKS = 2_000  # for probes that take no time, and noise that no tolerance
 MAX_BLOCK_S, MIN_BLOCK_S = 0.25, 0.02
 RESERVE = 1.5  # times what the fresh measurement should take are kept for it,
 LEAST_RESERVE = 0.05  # and at least this share of the budget
-WAIT_SHARE = 0.4  # of the budget: so long it waits for quiet, where something disturbs,
+WAIT_SHARE = 0.6  # of the budget: so long it waits for quiet, where something disturbs,
 STRETCH_SHARE = 0.15  # and so long at a stretch: what disturbs for longer may never end
 SAMPLER_TRIALS = 80
 SAMPLER_SHARE = 0.5  # of the budget; the rest is for the race
@@ -56,8 +56,7 @@ class Driver:
         self,
         goal: Goal,
         *,
-        engines: Sequence[str],
-        concurrency: Sequence[int],
+        lanes: Sequence[Lane],
         budget_s: float,
         memory_limit_bytes: int | None,
         study: optuna.Study,
@@ -71,10 +70,8 @@ class Driver:
             )
         limits = [limit for limit in (memory_limit_bytes, goal.memory_budget_bytes) if limit]
         self._goal = goal
-        self._ledger = Ledger(
-            study, engines, max(concurrency), (goal.min_batch_size, goal.max_batch_size or LARGEST)
-        )
-        self._lanes = [(engine, flights, None) for engine in engines for flights in concurrency]
+        self._ledger = Ledger(study, lanes, (goal.min_batch_size, goal.max_batch_size or LARGEST))
+        self._lanes = lanes
         self._strategy = strategy
         self._budget_s = budget_s
         self._seed = seed

@@ -1,4 +1,4 @@
-"""The ladder: doublings in each lane, until larger batches gain nothing that counts."""
+"""The ladder: doublings in the first lane, until larger batches gain nothing that counts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from autotune.bounds import Bounds, at, top_of
 from autotune.goal import Goal
-from autotune.judging import Lane, lane_of
+from autotune.judging import Lane
 from autotune.outcomes import Candidate
 from autotune.standing import OFTEN, Standing
 
@@ -16,30 +16,6 @@ DEAR, PATIENCE_WHEN_DEAR = 0.04, 2
 VERY_DEAR, LEAST_PATIENCE = 0.10, 1
 DOUBTS = 6  # rounds after which a doubtful plateau is taken for one
 MOST_HICCUPS = 40  # blocks of a rung that is too slow, while it is not known what made it so
-# As a log ratio: a lane that far behind the best, and not catching up, is left.
-BEHIND, BEHIND_WHEN_DEAR = 0.15, 0.05
-
-
-def climb(standing: Standing, bounds: Bounds, lanes: Sequence[Lane]) -> list[Candidate]:
-    """Return what the ladders want timed side by side; nothing once all of them have ended.
-
-    The ladders rise in step: only the lowest rungs that are wanted are tried.
-    """
-    if not standing.known:  # what the other lanes will take is forecast from the first
-        return [at(lanes[0], standing.goal.min_batch_size)]
-    doubts: list[Candidate] = []
-    rungs: list[tuple[int, Lane]] = []
-    for lane in lanes:
-        wanted = _wants(standing, bounds, lane)
-        if isinstance(wanted, int):
-            rungs.append((wanted, lane))
-        else:
-            doubts += wanted
-    lowest = min((size for size, _ in rungs), default=0)
-    new = [at(lane, size) for size, lane in rungs if size <= 2 * lowest - 1]
-    if new:
-        return [*new, *anchor(standing)]
-    return list(dict.fromkeys(doubts))
 
 
 def anchor(standing: Standing) -> list[Candidate]:
@@ -48,8 +24,11 @@ def anchor(standing: Standing) -> list[Candidate]:
     return [max(fine, key=lambda c: standing.levels[c])] if fine else []
 
 
-def _wants(standing: Standing, bounds: Bounds, lane: Lane) -> int | list[Candidate]:
-    """The next rung of a ladder; or, where its end is in doubt, what must be timed again."""
+def climb(standing: Standing, bounds: Bounds, lane: Lane, lanes: int = 1) -> int | list[Candidate]:
+    """Return the next rung; or, where the ladder's end is in doubt, what must be timed again.
+
+    Nothing once it has surely ended. The time that is left is for so many lanes.
+    """
     goal = standing.goal
     rungs = _climbed(standing, lane)
     if not rungs:
@@ -61,12 +40,9 @@ def _wants(standing: Standing, bounds: Bounds, lane: Lane) -> int | list[Candida
     size = min(2 * rungs[-1], top_of(goal))
     if size == rungs[-1]:
         return []
-    doubt = _left_behind(standing, bounds, lane, rungs)
-    if doubt is not None:
-        return doubt
     if not standing.times_tried(last):  # but disturbed: nothing follows from that
         return rungs[-1]
-    doubt = _plateau(standing, bounds, lane, rungs)
+    doubt = _plateau(standing, lanes * _share(bounds, lane, rungs), lane, rungs)
     if doubt is None:
         return size if bounds.allow(lane, size) else []
     return doubt
@@ -102,46 +78,15 @@ def _may_be_a_hiccup(standing: Standing, candidate: Candidate) -> bool:
     )
 
 
-def _left_behind(
-    standing: Standing, bounds: Bounds, lane: Lane, rungs: Sequence[int]
-) -> list[Candidate] | None:
-    """None while a lane may still be the best; else what must be timed again to be sure it is not.
-
-    It is not where it is so far behind the best that what it may still gain is not enough. Surely
-    so, because a neighbour slows several batches in flight more than one.
-    """
-    level = standing.levels
-    line = [at(lane, size) for size in rungs if standing.allows(at(lane, size))]
-    line = [candidate for candidate in line if standing.times_tried(candidate)]
-    others = [c for c in standing.allowed if lane_of(c) != lane]
-    if len(line) < 3 or not others:
-        return None
-    gain = level[line[-1]] - level[line[-2]]
-    if gain > 0.3:  # not yet bending: nothing is known of where it ends
-        return None
-    own = max(line, key=lambda c: level[c])
-    best = max(others, key=lambda c: level[c])
-    is_dear = _share(bounds, lane, rungs) >= DEAR
-    # On b / (b + h), all that is still to come is less than twice the last doubling's gain.
-    reach = 2 * max(0.0, gain) + (BEHIND_WHEN_DEAR if is_dear else BEHIND)
-    gap = standing.gap(best, own)
-    if gap.low > reach:
-        return []
-    tried = min(standing.times_tried(best), standing.times_tried(own))
-    # To be sure of it takes less time than another rung that is dear.
-    return [best, own] if is_dear and gap.log_ratio > reach and tried < DOUBTS else None
-
-
 def _share(bounds: Bounds, lane: Lane, rungs: Sequence[int]) -> float:
     """Share of the time left that one more rung would take."""
     return bounds.expected_s(lane, 2 * rungs[-1]) / max(bounds.remaining_s, 1e-9)
 
 
 def _plateau(
-    standing: Standing, bounds: Bounds, lane: Lane, rungs: Sequence[int]
+    standing: Standing, share: float, lane: Lane, rungs: Sequence[int]
 ) -> list[Candidate] | None:
     """None while a ladder should go on; else what must be timed again, nothing if it has ended."""
-    share = _share(bounds, lane, rungs)
     patience = PATIENCE if share < DEAR else PATIENCE_WHEN_DEAR
     if share > VERY_DEAR:
         patience = LEAST_PATIENCE

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from autotune.errors import InvalidInput
+from autotune.judging import Lane
 from autotune.outcomes import Block, Candidate, Failure
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ class Ledger:
 
     Args:
         study: The study; its one direction must be "maximize".
-        engines: Engines that may be tried.
-        max_concurrency: Most batches in flight that may be tried.
+        lanes: Engines, batches in flight and threads that may be tried; of each engine and number
+            in flight, the threads of the first.
         bounds: Smallest and largest batch size that may be tried.
 
     Raises:
@@ -36,8 +37,7 @@ class Ledger:
     def __init__(
         self,
         study: optuna.Study,
-        engines: Sequence[str],
-        max_concurrency: int,
+        lanes: Sequence[Lane],
         bounds: tuple[int, int],
     ) -> None:
         if [direction.name for direction in study.directions] != ["MAXIMIZE"]:
@@ -45,8 +45,9 @@ class Ledger:
         self._study = study
         self._trial: optuna.Trial | None = None
         self._aside: optuna.Trial | None = None
-        self._engines = list(engines)
-        self._max_concurrency = max_concurrency
+        self._engines = list(dict.fromkeys(engine for engine, _, _ in lanes))
+        self._most_in_flight = max(flights for _, flights, _ in lanes)
+        self._threads = {(engine, flights): threads for engine, flights, threads in reversed(lanes)}
         self._bounds = bounds
 
     def blocks(self) -> list[Block]:
@@ -111,7 +112,7 @@ class Ledger:
         return (
             lowest <= parameters.get("batch_size", lowest) <= highest
             and parameters.get("engine", self._engines[0]) in self._engines
-            and 1 <= parameters.get("concurrency", 1) <= self._max_concurrency
+            and 1 <= parameters.get("concurrency", 1) <= self._most_in_flight
         )
 
     def propose(self) -> Candidate:
@@ -120,11 +121,11 @@ class Ledger:
         self._trial = trial
         with warnings.catch_warnings():  # a grid may go beyond the bounds; that is seen later
             warnings.filterwarnings("ignore", "The value .* is out of range", UserWarning)
-            return Candidate(
-                trial.suggest_int("batch_size", *self._bounds, log=True),
-                trial.suggest_categorical("engine", self._engines),
-                concurrency=trial.suggest_int("concurrency", 1, self._max_concurrency),
-            )
+            size = trial.suggest_int("batch_size", *self._bounds, log=True)
+            engine = trial.suggest_categorical("engine", self._engines)
+            flights = trial.suggest_int("concurrency", 1, self._most_in_flight)
+        threads = self._threads.get((engine, flights))
+        return Candidate(size, engine, concurrency=flights, threads=threads)
 
     def start(self, candidate: Candidate) -> None:
         """Write down that the proposed candidate is tried now: the tuner may not survive it."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, get_args
 from autotune.driver import Driver, Strategy
 from autotune.errors import InvalidInput
 from autotune.goal import MOST_ROWS_PER_SECOND, Goal
+from autotune.judging import Lane
 from autotune.outcomes import Candidate, Probe
 from autotune.records import Progress, TuningRecord
 from autotune.studies import study_in_memory
@@ -35,6 +36,7 @@ def search(
     seed: int = 0,
     on_event: Callable[[Progress], None] | None = None,
     baselines: Sequence[Candidate] = (),
+    lanes: Sequence[Lane] | None = None,
 ) -> TuningRecord:
     """Find the candidate that serves a goal best, by trying candidates with a probe.
 
@@ -53,6 +55,9 @@ def search(
         seed: Seed for the order of probes.
         on_event: Called before and after each probe.
         baselines: Measured afresh beside the answer, to compare it with; never the answer.
+        lanes: What to try, each an engine, a number of batches in flight and the threads of one
+            call (None for the engine's own choice), in place of each engine with each
+            concurrency. The first is climbed from the smallest size up; the others are looked at.
 
     Returns:
         The record, with `recommendation` set.
@@ -74,10 +79,14 @@ def search(
         512
     """
     check_arguments(engines, concurrency, budget_s, strategy)
+    lanes = lanes or [(engine, n, None) for engine in engines for n in concurrency]
+    if len({lane[:2] for lane in lanes}) < len(lanes):
+        raise InvalidInput(
+            "lanes must hold each engine with each concurrency once, with one number of threads."
+        )
     driver = Driver(
         goal,
-        engines=engines,
-        concurrency=concurrency,
+        lanes=lanes,
         budget_s=budget_s,
         memory_limit_bytes=memory_limit_bytes,
         study=study or study_in_memory(sampled=strategy == "sampler", seed=seed),

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autotune.bounds import Bounds
+from autotune.bounds import Bounds, at
 from autotune.confirming import Confirmation
 from autotune.judging import Lane
-from autotune.ladder import climb
+from autotune.ladder import anchor, climb
+from autotune.lanes import look_around, may_be_best
 from autotune.outcomes import Candidate, Purpose
 from autotune.racing import unresolved
 from autotune.refining import refine
@@ -35,9 +36,14 @@ class Plan:
 
 def plan_search(standing: Standing, bounds: Bounds, lanes: Sequence[Lane]) -> Plan | None:
     """Return the next round of the search; None when the answer is settled."""
-    climbing = climb(standing, bounds, lanes)
-    if climbing:
-        return Plan(tuple(climbing))
+    wanted = climb(standing, bounds, lanes[0], len(lanes))
+    if isinstance(wanted, int):
+        return Plan((at(lanes[0], wanted), *anchor(standing)))
+    others = look_around(standing, bounds, lanes)
+    if not others and may_be_best(standing, lanes[0], lanes):
+        others = wanted
+    if others:
+        return Plan(tuple(dict.fromkeys([*others, *anchor(standing)])))
     return plan_race(standing, refine(standing, bounds))
 
 

@@ -125,7 +125,7 @@ class Troubles:
     out_of_memory_s: float = 2.0
 
 
-class _Clock:
+class Clock:
     """Turns seconds of work into seconds on the clock, which a neighbour makes longer."""
 
     def __init__(self, neighbour: Neighbour | None, random: np.random.Generator) -> None:
@@ -200,7 +200,7 @@ class Device:
     def __post_init__(self) -> None:
         self._random = np.random.default_rng([self.seed, 1])
         spells = np.random.default_rng([self.seed, 2])
-        self._clock = _Clock(self.troubles.neighbour, spells)
+        self._clock = Clock(self.troubles.neighbour, spells)
         self._compiled: set[tuple[str, int]] = set()
 
     @property

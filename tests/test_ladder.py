@@ -10,19 +10,19 @@ from autotune import Candidate, Failure, Goal, Measurement, Outcome, search
 from autotune.bounds import Bounds, at, rounded, top_of
 from autotune.goal import MOST_ROWS_PER_SECOND
 from autotune.judging import Lane
-from autotune.ladder import PATIENCE, climb, is_rung
+from autotune.ladder import PATIENCE, anchor, climb, is_rung
 from autotune.outcomes import Block
 from autotune.standing import Standing
 from tests.blocks import standing_of, timed
 from tests.simulated import SimulatedDevice
 
 KERAS: Lane = ("keras", 1, None)
-COMPILED: Lane = ("compiled", 1, None)
 
 
-def wanted(standing: Standing, *lanes: Lane, remaining_s: float = 60.0) -> set[Candidate]:
-    """What the ladders want timed next."""
-    return set(climb(standing, Bounds(standing, remaining_s), lanes or (KERAS,)))
+def wanted(standing: Standing, remaining_s: float = 60.0, lanes: int = 1) -> set[Candidate]:
+    """What the ladder wants timed next."""
+    found = climb(standing, Bounds(standing, remaining_s), KERAS, lanes)
+    return {at(KERAS, found), *anchor(standing)} if isinstance(found, int) else set(found)
 
 
 def climbed(goal: Goal, speeds: Sequence[float], engine: str = "keras") -> list[list[Outcome]]:
@@ -32,24 +32,11 @@ def climbed(goal: Goal, speeds: Sequence[float], engine: str = "keras") -> list[
     return [list(row) for _ in range(3)]
 
 
-def test_it_begins_with_the_smallest_size_of_the_first_lane() -> None:
-    """Nothing is known, so one is tried alone; from it the others are forecast."""
+def test_it_begins_with_the_smallest_size() -> None:
+    """Nothing is known, so one is tried alone, and then its double beside it."""
     goal = Goal(min_batch_size=3)
-    assert wanted(Standing(goal, None), KERAS, COMPILED) == {Candidate(3)}
-    first = standing_of([[timed(3, 0.1)]], goal)
-    assert wanted(first, KERAS, COMPILED) >= {Candidate(3), Candidate(3, "compiled")}
-
-
-def test_a_lane_that_would_not_fit_is_not_begun() -> None:
-    """Two batches in flight take twice the memory of the one that was measured."""
-    goal = Goal(min_batch_size=128)
-    one, two = ("keras", 1, None), ("keras", 2, None)
-    roomy, tight = (
-        standing_of([[timed(128, 0.1, peak=264 * 2**20)]], goal, limit)
-        for limit in (2**30, 358 * 2**20)
-    )
-    assert Candidate(128, concurrency=2) in wanted(roomy, one, two)
-    assert Candidate(128, concurrency=2) not in wanted(tight, one, two)
+    assert wanted(Standing(goal, None)) == {Candidate(3)}
+    assert wanted(standing_of([[timed(3, 0.1)]], goal)) == {Candidate(3), Candidate(6)}
 
 
 def test_the_next_rung_is_timed_beside_the_best_so_far() -> None:
@@ -85,6 +72,13 @@ def test_a_rung_that_would_take_all_the_time_is_not_tried() -> None:
     assert wanted(standing, remaining_s=3.0) == set()
 
 
+def test_the_time_left_is_for_all_lanes() -> None:
+    """A rung that is dear with ten more lanes to come ends a plateau that is cheap alone."""
+    standing = standing_of(climbed(Goal(), [100, 200, 400, 400, 400]))  # 40 ms for the last
+    assert Candidate(32) in wanted(standing)
+    assert wanted(standing, lanes=10) == set()
+
+
 @pytest.mark.parametrize("goal", [Goal(max_batch_size=6), Goal("makespan", rows=6)])
 def test_its_last_rung_is_the_largest_allowed(goal: Goal) -> None:
     """Above 4 comes 6, if that is the bound or the whole job, and then nothing."""
@@ -110,28 +104,6 @@ def test_a_rung_too_slow_by_chance_is_timed_again() -> None:
     assert Candidate(4) in wanted(standing)
     standing.add(Block(timed(4, 0.06), 2))
     assert wanted(standing) == set()
-
-
-def test_lanes_rise_in_step() -> None:
-    """A lane that has come far waits for one that has only begun."""
-    rows = climbed(Goal(), [100, 150, 225, 340])
-    rows += climbed(Goal(), [100, 150], "compiled")
-    assert wanted(standing_of(rows), KERAS, COMPILED) & {
-        Candidate(4, "compiled"),
-        Candidate(16),
-    } == {Candidate(4, "compiled")}
-
-
-def test_a_lane_far_behind_is_left() -> None:
-    """One at half the speed that hardly rises any more is not climbed; one that rises is."""
-    fast = climbed(Goal(), [100, 190, 350, 600])
-    bent = climbed(Goal(), [100, 150, 180, 190], "compiled")
-    rising = climbed(Goal(), [50, 100, 200, 400], "compiled")
-    for slow, goes_on in ((bent, False), (rising, True)):
-        rounds = [a + b for a, b in zip(fast, slow, strict=True)]
-        found = wanted(standing_of(rounds), KERAS, COMPILED)
-        assert (Candidate(16, "compiled") in found) == goes_on
-        assert Candidate(16) in found
 
 
 def test_a_rung_that_fails_later_leaves_a_ladder_that_can_be_climbed() -> None:

@@ -46,7 +46,6 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "engines.keras": (2, "nesting", "keras numpy optree"),
     "engines.predict": (2, "nesting", "keras"),
     "judging": (2, "goal outcomes", "numpy"),
-    "ledger": (2, "errors outcomes", "msgspec optuna"),
     "mapped": (2, "nesting", "numpy"),
     "records": (2, "errors files goal outcomes", "msgspec"),
     "workload": (2, "errors foreign nesting", "ml_dtypes numpy"),
@@ -55,6 +54,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "gathering": (3, "errors mapped nesting", "numpy"),
     "guard": (3, "device host nvml watch", ""),
     "known": (3, "judging outcomes", ""),
+    "ledger": (3, "errors judging outcomes", "msgspec optuna"),
     "matching": (3, "records", ""),
     "models": (3, "errors modelfiles workload", "keras numpy"),
     "report": (3, "outcomes records units", "rich"),
@@ -88,6 +88,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras",
     ),
     "ladder": (6, "bounds goal judging outcomes standing", ""),
+    "lanes": (6, "bounds goal judging outcomes standing", ""),
     "recommend": (
         6,
         "comparing confirming errors goal judging outcomes racing records standing units",
@@ -113,7 +114,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "batching": (8, "answers dispatching errors gauges nesting predictor scheduling", ""),
     "keeper": (8, "bench models worker", "keras msgspec tensorflow"),
     "loading": (8, "artifact fingerprint models predictor", ""),
-    "strategy": (8, "bounds confirming judging ladder outcomes racing refining standing", ""),
+    "strategy": (8, "bounds confirming judging ladder lanes outcomes racing refining standing", ""),
     "subjects": (8, "batchable errors files inputs modelfiles models worker workload", "keras"),
     "child": (9, "keeper worker", "msgspec"),
     "driver": (
@@ -124,7 +125,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "checkup": (10, "child host nvml units worker", "msgspec"),
     "probe": (10, "child errors host outcomes records worker", ""),
-    "searching": (10, "driver errors goal outcomes records studies", "optuna"),
+    "searching": (10, "driver errors goal judging outcomes records studies", "optuna"),
     "doctor": (11, "checkup report units", "rich"),
     "tuning": (
         11,

@@ -83,7 +83,7 @@ def test_a_study_is_read_as_it_was_written(storage: str) -> None:
     with open_study(storage) as study:
         record = search(SimulatedDevice(), Goal(max_batch_size=4), study=study)
     with open_study(storage) as study:
-        blocks = Ledger(study, ["keras"], 1, (1, 4)).blocks()
+        blocks = Ledger(study, [("keras", 1, None)], (1, 4)).blocks()
     assert [block.outcome for block in blocks] == list(record.outcomes)
     assert rounds_of(blocks) == record.rounds
     assert {block.purpose for block in blocks} == {"search", "confirm"}

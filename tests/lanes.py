@@ -1,0 +1,149 @@
+"""Simulated machines with several engines and numbers of batches in flight, each its own curve.
+
+`drawn(seed)` draws one; `MOBILENET` was measured: MobileNetV2 (alpha 0.5, 96 x 96), two processors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from autotune import Candidate, Measurement
+from autotune.bounds import at
+from autotune.judging import Lane, lane_of
+from tests.devices import Clock, Floats, Latency, Neighbour, Sizes
+from tests.families import between
+
+ENGINES = ("keras", "compiled", "xla", "onnxruntime", "openvino")
+WAYS = ((1, None), (2, 1), (3, 1))  # batches in flight, threads of each
+MAX_ROWS = 16_384
+MOST_CALLS = 400
+BLOCK_NOISE = 0.05  # standard deviation of a block's speed, as a log ratio: as measured
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Rows per second at some sizes; between them on a straight line over log size."""
+
+    rows_per_s: Mapping[int, float]
+
+    def __call__(self, sizes: Sizes) -> Floats:
+        """Seconds of a batch of each of these sizes."""
+        known = sorted(self.rows_per_s)
+        logs = np.log([self.rows_per_s[size] for size in known])
+        found: Floats = sizes / np.exp(np.interp(np.log(sizes), np.log(known), logs))
+        return found
+
+
+@dataclass
+class Bench:
+    """A probe of several lanes.
+
+    Attributes:
+        curves: Of each lane the seconds from batch to batch: of a batch, over those in flight.
+        neighbour: Who shares the machine.
+        compile_s: Seconds that the first call of an engine takes at each size.
+        noise: Spread of a call.
+        max_rows: No larger batch is of interest.
+        seed: Seed of everything random.
+    """
+
+    curves: Mapping[Lane, Latency | Measured]
+    neighbour: Neighbour | None = None
+    compile_s: Mapping[str, float] = field(default_factory=dict)
+    noise: float = 0.03
+    max_rows: int = MAX_ROWS
+    seed: int = 0
+    tried: list[Candidate] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._random = np.random.default_rng([self.seed, 1])
+        self._clock = Clock(self.neighbour, np.random.default_rng([self.seed, 2]))
+        self._compiled: set[tuple[str, int]] = set()
+
+    def __call__(self, candidate: Candidate, seconds: float) -> Measurement:
+        """Try a candidate, as a probe does."""
+        begin_s, random, flights = self._clock.now_s, self._random, candidate.concurrency
+        wave_s = flights * self.batch_s(candidate) * np.exp(random.normal(0, BLOCK_NOISE))
+        again = candidate in self.tried
+        warm, _ = self._clock.spend(np.full(1 if again else 2, wave_s))
+        key = candidate.engine, candidate.batch_size
+        if key not in self._compiled:
+            self._compiled.add(key)
+            self._clock.spend(np.array([self.compile_s.get(candidate.engine, 0.0)]))
+        self.tried.append(candidate)
+        fewest = 1 if wave_s > seconds else 2 if again else 3  # as `timing.time_calls` does
+        waves = int(np.clip(np.ceil(seconds / wave_s), fewest, MOST_CALLS))
+        work_s = wave_s * np.exp(random.normal(0, self.noise, waves))
+        took_s, _ = self._clock.spend(work_s)
+        disturbed = int(np.count_nonzero(took_s > 1.15 * work_s)) * flights
+        return Measurement(
+            candidate,
+            tuple(np.repeat(took_s, flights).tolist()),
+            span_s=float(took_s.sum()) if flights > 1 else None,
+            first_call_s=float(warm[0]),
+            elapsed_s=self._clock.now_s - begin_s,
+            disturbed=disturbed,
+        )
+
+    def batch_s(self, candidate: Candidate) -> float:
+        """True seconds from batch to batch."""
+        return float(self.curves[lane_of(candidate)](np.array([candidate.batch_size]))[0])
+
+    def rows_per_s(self, candidate: Candidate) -> float:
+        """True speed."""
+        return candidate.batch_size / self.batch_s(candidate)
+
+    def best(self) -> Candidate:
+        """The fastest of all, among powers of two and what lies half-way between."""
+        powers = 2 ** np.arange(int(np.log2(self.max_rows)) + 1)
+        sizes = sorted({*powers.tolist(), *(powers[2:] * 3 // 4).tolist()})
+        every = (at(lane, size) for lane in self.curves for size in sizes)
+        return max(every, key=self.rows_per_s)
+
+
+def _latency(random: np.random.Generator, call_s: float, row_s: float) -> Latency:
+    cliff_at = int(between(random, 32, 8192)) if random.random() < 0.4 else None
+    return Latency(call_s, row_s, cliff_at=cliff_at, cliff=random.uniform(1.05, 1.5), floor_s=0.0)
+
+
+def drawn(seed: int, *, neighbour: bool = False) -> Bench:
+    """Draw a machine with two to five engines and three ways of running each."""
+    random = np.random.default_rng([seed, 7])
+    call_s = between(random, 2e-4, 3e-3)
+    row_s = call_s / between(random, 2, 300)
+    curves: dict[Lane, Latency] = {}
+    chosen = ("keras", *(name for name in ENGINES[1:] if random.random() < 0.75))
+    for engine in chosen:
+        factors = between(random, 0.05, 1.2), between(random, 0.4, 1.7)
+        if engine == "keras":
+            factors = 1.0, 1.0
+        for flights, threads in WAYS:
+            gain = 1.0 if flights == 1 else between(random, 0.9, 1.7)
+            small = 1.0 if flights == 1 else between(random, 1.0, 2.0)
+            curves[engine, flights, threads] = _latency(
+                random, factors[0] * call_s / small, factors[1] * row_s / gain
+            )
+    spells = Neighbour(3, 3, 1.6) if neighbour else None
+    compile_s = {"xla": between(random, 0.1, 2)}
+    return Bench(curves, spells, compile_s, between(random, 0.01, 0.04), seed=seed)
+
+
+MOBILENET: dict[Lane, Latency | Measured] = {
+    ("keras", 1, None): Measured(
+        {1: 134, 2: 167, 4: 274, 8: 402, 16: 576, 32: 755, 64: 906, 128: 994, 256: 969, 512: 946}
+    ),
+    ("keras", 2, None): Measured(
+        {1: 205, 2: 256, 4: 420, 8: 572, 16: 811, 32: 1096, 64: 1155, 128: 1104, 256: 1055}
+        | {512: 1020}
+    ),
+    ("compiled", 1, None): Measured(
+        {1: 149, 2: 189, 4: 284, 8: 422, 16: 607, 32: 784, 64: 929, 128: 964, 256: 964, 512: 950}
+    ),
+    ("compiled", 2, None): Measured(
+        {1: 267, 2: 337, 4: 490, 8: 663, 16: 919, 32: 1145, 64: 1239, 128: 1159, 256: 1066}
+        | {512: 1040}
+    ),
+}
