@@ -1,4 +1,4 @@
-"""What differs between Keras's backends: which GPU each takes, and how it takes its memory."""
+"""What differs between Keras's backends: the GPU that each takes, its memory, and its threads."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from typing import Literal
 
 PREALLOCATING = ("tensorflow", "jax")  # take all of a GPU's memory at once, unless told not to
 PREALLOCATION = "XLA_PYTHON_CLIENT_PREALLOCATE"
+# On a CPU these let one call have fewer threads than there are processors. JAX has one pool for
+# all calls of a process: with NPROC=1 three calls in flight have one processor between them, and
+# without XLA's multi-threaded Eigen one call still took 1.9 processors (JAX 0.10).
+SETTING_THREADS = ("tensorflow", "torch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,61 @@ def let_memory_grow() -> None:
         for gpu in tf.config.list_physical_devices("GPU"):
             with contextlib.suppress(RuntimeError):  # it has begun
                 tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def can_set_threads(backend: str, kind: Literal["cpu", "gpu"]) -> bool:
+    """Tell whether a process can have the threads of one call set; on a GPU they do not matter."""
+    return kind == "cpu" and backend in SETTING_THREADS
+
+
+def set_threads(threads: int) -> bool:
+    """Set how many threads one call of Keras's backend may use, for the whole process.
+
+    TensorFlow fixes that when it first runs; torch takes it at any time, for calls from threads
+    that have not called it yet.
+
+    Args:
+        threads: How many.
+
+    Returns:
+        Whether it is so from now on: False where the backend has begun with another number, or
+        has no such setting.
+    """
+    import keras
+
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        # Only these: the threads between operations are a call's own. With one of those for all,
+        # calls in flight wait for each other (two of a CNN: 18,000 rows/s in place of 30,000).
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+        except RuntimeError:  # it has begun
+            return False
+        return True
+    if backend == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
+        return True
+    return False
+
+
+def threads() -> int | None:
+    """Return how many threads one call of Keras's backend may use; None where nobody set that."""
+    import keras
+
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return int(tf.config.threading.get_intra_op_parallelism_threads()) or None
+    if backend == "torch":  # which does not tell its own choice from a setting
+        import torch
+
+        return int(torch.get_num_threads())
+    return None
 
 
 def holds_gpu() -> str:

@@ -25,6 +25,9 @@ def set_up(
     names: Sequence[str] | None,
     source: str,
     seed: int,
+    *,
+    threads: int | None = None,
+    siblings_bytes: int = 0,
 ) -> tuple[InProcessProbe, Loaded]:
     """Check that model and rows fit each other, and make the probe, in whatever process this is.
 
@@ -34,6 +37,8 @@ def set_up(
         names: Engines to make ready; None for all.
         source: How the record calls the place that the model came from.
         seed: Seed for drawn rows.
+        threads: What the backend's threads of one call were set to; None for its default.
+        siblings_bytes: What the tuner's other children hold by now.
 
     Raises:
         InvalidModel: The model cannot be cut into batches.
@@ -48,7 +53,15 @@ def set_up(
     device = device_of(backend)
     allocator = allocator_of(backend, device.kind)
     names = (*(names or engines.NAMES), engines.BASELINE)
-    probe = InProcessProbe(model, workload, allocator, names, device)
+    probe = InProcessProbe(
+        model,
+        workload,
+        allocator,
+        names,
+        device,
+        threads=threads,
+        siblings_bytes=siblings_bytes,
+    )
     if probe.guard.blind:
         warnings.append(f"Memory of {device.name} is not watched: {probe.guard.blind}.")
     loaded = Loaded(
@@ -56,6 +69,7 @@ def set_up(
         machine=describe_machine(device),
         engines=probe.engines,
         unavailable=probe.unavailable,
+        sets_threads=tuple(n for n in probe.engines if not engines.threads_are_the_process(n)),
         sample_rows=workload.rows,
         counts_device_peaks=allocator.peak_bytes() is not None,
         resident_bytes=host.resident_bytes(),

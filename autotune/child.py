@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
@@ -36,9 +35,6 @@ _ENVIRONMENT_PREFIXES = (
     *("LC_", "CUDA_", "NVIDIA_", "TF_", "XLA_", "JAX_", "KERAS_"),
     *("OMP_", "OPENBLAS_", "MKL_"),
 )
-
-
-_Answer = TypeVar("_Answer", Started, Ended)
 
 
 class ChildDied(Exception):
@@ -76,7 +72,9 @@ class Nursery:
         self._log: collections.deque[bytes] = collections.deque(maxlen=8)
         self._drain = threading.Thread(target=self._drain_output, daemon=True)
         self._drain.start()
-        self._child: Child | None = None
+        self._children: list[Child] = []
+        self._ended: dict[int, int] = {}  # exit statuses that nobody has asked for yet
+        self._speaker = 0
         self._send(Begin(fork, tuple(scratch)))
 
     @property
@@ -85,7 +83,7 @@ class Nursery:
         return self._process.poll() is not None
 
     def start(self, timeout_s: float) -> Child:
-        """Start a child; the one before must have ended.
+        """Start a child, beside those that there are.
 
         Raises:
             ChildDied: The keeper is gone, or took too long.
@@ -94,7 +92,7 @@ class Nursery:
         self._log.clear()
         try:
             socket.send_fds(self._keeper, [msgspec.json.encode(Start())], [theirs.fileno()])
-            started = self._hear(Started, timeout_s)
+            pid = self._hear_started(timeout_s).pid
         except OSError:
             ours.close()
             raise ChildDied("could not be started: its keeper is gone", self.log()) from None
@@ -103,47 +101,79 @@ class Nursery:
             raise
         finally:
             theirs.close()
-        self._child = Child(self, ours, started.pid)
-        return self._child
+        self._ended.pop(pid, None)  # of one before, which had the same number
+        self._speaker = pid
+        child = Child(self, ours, pid)
+        self._children.append(child)
+        return child
 
     def _send(self, command: Command) -> None:
         with contextlib.suppress(OSError):  # it is gone: whoever waits for its answer learns that
             self._keeper.send(msgspec.json.encode(command))
 
-    def _hear(self, kind: type[_Answer], timeout_s: float) -> _Answer:
-        """Wait for an answer of the keeper."""
-        if not select.select([self._keeper], [], [], timeout_s)[0]:
-            raise ChildDied(f"was not there within {timeout_s:.0f} s", self.log(), timed_out=True)
+    def _hear(self, timeout_s: float) -> Started | Ended | None:
+        """Wait for a message of the keeper; None where none comes."""
+        if not select.select([self._keeper], [], [], max(0.0, timeout_s))[0]:
+            return None
         message = self._keeper.recv(MESSAGE_BYTES)
         if not message:
             raise ConnectionResetError
-        return msgspec.json.decode(message, type=kind)
+        heard = msgspec.json.decode(message, type=Started | Ended)
+        if isinstance(heard, Ended):
+            self._ended[heard.pid] = heard.status
+        return heard
 
-    def bury(self, patience_s: float = 0.0) -> int | None:
-        """Wait that long for the child to end by itself, then kill it, with all that it started.
+    def _hear_started(self, timeout_s: float) -> Started:
+        deadline = time.monotonic() + timeout_s
+        while heard := self._hear(deadline - time.monotonic()):
+            if isinstance(heard, Started):
+                return heard
+        raise ChildDied(f"was not there within {timeout_s:.0f} s", self.log(), timed_out=True)
+
+    def _hear_ended(self, pid: int, timeout_s: float) -> int | None:
+        """Wait for a child's end; None where it does not come."""
+        deadline = time.monotonic() + timeout_s
+        while pid not in self._ended and self._hear(deadline - time.monotonic()):
+            pass
+        return self._ended.pop(pid, None)
+
+    def status_of(self, pid: int) -> int | None:
+        """Return how a child has ended, as `bury` does; None for one that lives."""
+        with contextlib.suppress(OSError):
+            while self._hear(0.0):
+                pass
+        return self._ended.get(pid)
+
+    def bury(self, pid: int, patience_s: float = 0.0) -> int | None:
+        """Wait that long for a child to end by itself, then kill it, with all that it started.
 
         Returns:
             Its exit status, or the negative number of the signal that ended it; None where it
             did not end by itself, or the keeper is gone too.
         """
-        try:
-            return self._hear(Ended, patience_s).status
-        except ChildDied:
-            self._send(Kill())
-        except OSError:
-            return None
-        with contextlib.suppress(ChildDied, OSError):
-            self._hear(Ended, KILL_S)
-        return None
+        self._children = [child for child in self._children if child.pid != pid]
+        status = None
+        with contextlib.suppress(OSError):  # the keeper is gone, and the child with it
+            status = self._hear_ended(pid, patience_s)
+            if status is None:
+                self._send(Kill(pid))
+                self._hear_ended(pid, KILL_S)
+        return status
+
+    def listen_to(self, pid: int) -> None:
+        """Forget what others printed: from now on this child works, and the others are idle."""
+        if pid != self._speaker:
+            self._speaker = pid
+            self._log.clear()
 
     def log(self) -> str:
-        """The end of what the child has printed, on one line."""
+        """The end of what the child that works has printed, on one line."""
         return _tell_tale(b"".join(self._log)[-LOG_TAIL_BYTES:])
 
     def close(self) -> None:
-        """Kill the child, if there is one, and the keeper, and wait until they are gone."""
-        if self._child is not None:
-            self._child.end()
+        """Kill the children and the keeper, and wait until they are gone."""
+        for child in tuple(self._children):
+            child.end()
         self._process.kill()
         self._process.wait()
         self._keeper.close()
@@ -180,6 +210,7 @@ class Child:
         Raises:
             ChildDied: It died, took too long, or answered rubbish; it is gone now.
         """
+        self._nursery.listen_to(self.pid)
         self._last_id += 1
         request = msgspec.structs.replace(request, id=self._last_id)
         deadline = time.monotonic() + timeout_s
@@ -222,9 +253,14 @@ class Child:
     def _bury(self, patience_s: float) -> int | None:
         self._ended = True
         try:
-            return self._nursery.bury(patience_s)
+            return self._nursery.bury(self.pid, patience_s)
         finally:
             self._channel.close()  # not before: it would have something to complain of
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether somebody has killed it since it last answered."""
+        return self._nursery.status_of(self.pid) == -signal.SIGKILL
 
     def end(self) -> None:
         """Kill the child and all that it started, and wait until they are gone."""

@@ -33,13 +33,17 @@ class Guard:
     Args:
         device: What runs the model.
         own_bytes: What the framework's allocator holds by now; None where it does not count.
+        siblings_bytes: What the tuner's other children hold by now.
 
     Attributes:
         alarm: Why the probe must stop; "" while it need not.
+        siblings_bytes: To be kept up to date between probes: what those take is no other's doing,
+            but may not be taken by this process either.
     """
 
-    def __init__(self, device: Device, own_bytes: int | None) -> None:
+    def __init__(self, device: Device, own_bytes: int | None, siblings_bytes: int = 0) -> None:
         self.alarm = ""
+        self.siblings_bytes = self._siblings_then = siblings_bytes
         self._blind = device.blind
         self._throttled: dict[str, None] = {}
         self._settling = False
@@ -49,7 +53,7 @@ class Guard:
         self._watch = Watch(look, every_s, self._judge)
         self._watch.start()
         self._watch.stop()
-        self._first_free = self._free
+        self._first_free = None if self._free is None else self._free + siblings_bytes
         self._notable = max(NOTABLE_BYTES, NOTABLE_SHARE * (self._first_free or 0))
         self._per_byte, self._own_bytes = 1.0, own_bytes  # of a GPU, without a count: unknown
         if device.kind == "cpu" and own_bytes is None:
@@ -76,12 +80,15 @@ class Guard:
         """
         if self._first_free is None or self._own_bytes is None:
             return None
-        usable = (1 - RESERVE) * self._first_free - self._taken
+        usable = (1 - RESERVE) * self._first_free - self._taken - self._siblings_then
         return max(0, int(usable / self._per_byte) + self._own_bytes)
 
     def __enter__(self) -> Guard:
         self.alarm, self._settling, self._settled = "", False, None
         before = self._free
+        if before is not None:  # it is expected that much lower or higher
+            before -= self.siblings_bytes - self._siblings_then
+        self._siblings_then = self.siblings_bytes
         self._watch.start()
         self._count_taken(before)
         deadline = time.monotonic() + PATIENCE_S

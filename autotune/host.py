@@ -162,6 +162,19 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def private_bytes(pid: int) -> int:
+    """Memory that would be free if a process ended; 0 where that cannot be read.
+
+    What a forked process shares with others, such as its libraries, would stay.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it is gone, or this is not Linux
+        return 0
+    fields = [line.split() for line in lines if line.startswith("Private_")]
+    return sum(int(field[1]) * 1024 for field in fields)
+
+
 def peak_resident_bytes() -> int | None:
     """Highest resident memory of this process since `reset_peak_resident`; None off Linux."""
     try:

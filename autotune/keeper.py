@@ -55,23 +55,27 @@ class Start(Struct, frozen=True, tag="start"):
 
 
 class Kill(Struct, frozen=True, tag="kill"):
-    """Kill the worker, and all that it started."""
+    """Kill a worker, and all that it started."""
+
+    pid: int
 
 
 class Started(Struct, frozen=True, tag="started"):
-    """There is a worker now."""
+    """There is one worker more."""
 
     pid: int
     forked: bool
 
 
 class Ended(Struct, frozen=True, tag="ended"):
-    """The worker is gone.
+    """A worker is gone.
 
     Attributes:
+        pid: Its process id.
         status: Its exit status; of a signal that killed it, the negative number.
     """
 
+    pid: int
     status: int
 
 
@@ -89,27 +93,60 @@ def main() -> None:
 
 
 class Keeper:
-    """Starts one worker after the other."""
+    """Starts workers, and tells how each ended."""
 
     def __init__(self, tuner: socket.socket, begin: Begin) -> None:
         self._tuner = tuner
         self._scratch = begin.scratch
         self._forks = begin.fork and _import_backend()
+        self._workers: dict[int, int] = {}  # process id by the descriptor that tells of its end
+        self._poll = select.poll()
+        self._poll.register(tuner, select.POLLIN)
 
     def serve(self) -> None:
-        """Start a worker whenever the tuner asks for one, until the tuner is gone."""
+        """Do as the tuner says, and tell of each worker's end, until the tuner is gone."""
         while True:
+            for descriptor, _ in self._poll.poll():
+                if descriptor == self._tuner.fileno():
+                    self._obey()
+                else:
+                    self._tell_of_end(descriptor)
+
+    def _obey(self) -> None:
+        message, descriptors = b"", list[int]()
+        with contextlib.suppress(ConnectionResetError):  # it went with a message of ours unread
             message, descriptors, _, _ = socket.recv_fds(self._tuner, MESSAGE_BYTES, 1)
-            if not message:
-                self._leave()
-            if not isinstance(msgspec.json.decode(message, type=Command), Start):
-                continue  # a worker that is to be killed may have gone by itself
-            (channel,) = descriptors
-            pid = self._fork(channel) if self._forks else _spawn(channel)
-            os.close(channel)
-            self._say(Started(pid, self._forks))
-            self._wait(pid)
-            self._say(Ended(_bury(pid)))
+        if not message:
+            self._leave()
+        command = msgspec.json.decode(message, type=Command)
+        if isinstance(command, Start):
+            self._start(*descriptors)
+        elif isinstance(command, Kill) and command.pid in self._workers.values():
+            _kill(command.pid)  # one that has gone by itself may have its number used again
+
+    def _start(self, channel: int) -> None:
+        pid = self._fork(channel) if self._forks else _spawn(channel)
+        os.close(channel)
+        process = os.pidfd_open(pid)
+        self._workers[process] = pid
+        self._poll.register(process, select.POLLIN)
+        self._say(Started(pid, self._forks))
+
+    def _fork(self, channel: int) -> int:
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            self._tuner.close()
+            for process in self._workers:
+                os.close(process)
+            os._exit(_status_of_work(channel))  # past the keeper's own frames
+        return pid
+
+    def _tell_of_end(self, process: int) -> None:
+        self._poll.unregister(process)
+        os.close(process)
+        pid = self._workers.pop(process)
+        self._say(Ended(pid, _bury(pid)))
 
     def _say(self, message: Started | Ended) -> None:
         try:
@@ -117,29 +154,11 @@ class Keeper:
         except OSError:
             self._leave()
 
-    def _fork(self, channel: int) -> int:
-        pid = os.fork()
-        if pid == 0:
-            os.setsid()
-            self._tuner.close()
-            os._exit(_status_of_work(channel))  # past the keeper's own frames
-        return pid
-
-    def _wait(self, pid: int) -> None:
-        """Return when the worker has ended; kill it if the tuner says so, or is gone."""
-        process = os.pidfd_open(pid)
-        poll = select.poll()
-        poll.register(process, select.POLLIN)
-        poll.register(self._tuner, select.POLLIN)
-        while process not in {descriptor for descriptor, _ in poll.poll()}:
-            message = self._tuner.recv(MESSAGE_BYTES)
-            _kill(pid)
-            if not message:
-                _bury(pid)
-                self._leave()
-        os.close(process)
-
     def _leave(self) -> None:
+        for pid in self._workers.values():
+            _kill(pid)
+        for pid in self._workers.values():
+            _bury(pid)
         for folder in self._scratch:
             shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)

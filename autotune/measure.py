@@ -16,6 +16,7 @@ from autotune import engines, host
 from autotune.allocator import Allocator
 from autotune.device import Device
 from autotune.disturbance import Meter
+from autotune.engines import Engine
 from autotune.errors import EngineUnavailable, is_out_of_memory, one_line
 from autotune.guard import Guard
 from autotune.nesting import Nested, flatten, head
@@ -44,6 +45,8 @@ class InProcessProbe:
         allocator: Counts the memory of the device that runs the model.
         names: Engines to make ready.
         device: What runs the model; its memory is watched.
+        threads: What the backend's threads of one call were set to; None for its default.
+        siblings_bytes: What the tuner's other children hold by now.
 
     Attributes:
         guard: Says how much memory may be taken.
@@ -57,11 +60,17 @@ class InProcessProbe:
         allocator: Allocator,
         names: Sequence[str],
         device: Device,
+        *,
+        threads: int | None = None,
+        siblings_bytes: int = 0,
     ) -> None:
+        self._model = model
+        self._threads = threads
         self._workload = workload
         self._allocator = allocator
         self._seen: set[Candidate] = set()
-        self._engines: dict[str, engines.Engine] = {}
+        self._engines: dict[str, Engine] = {}
+        self._sessions: dict[tuple[str, int], Engine] = {}  # with threads of their own
         self._reference = engines.build(engines.REFERENCE, model, workload.take(1))
         self.unavailable: dict[str, str] = {}
         for name in names:
@@ -73,11 +82,9 @@ class InProcessProbe:
             except EngineUnavailable as error:
                 self.unavailable[name] = str(error)
         for engine in (self._reference, *self._engines.values()):
-            # Graphs with a free batch axis come with the second size (docs/how-it-measures.md).
-            for size in (7, 5):
-                engine(workload.take(size))
+            self._call_first(engine)
         # Last, so that what all this takes is not counted as free.
-        self.guard = Guard(device, allocator.peak_bytes())
+        self.guard = Guard(device, allocator.peak_bytes(), siblings_bytes)
         self._meter = Meter(self.guard.throttled)
 
     @property
@@ -103,13 +110,40 @@ class InProcessProbe:
         except Exception as error:
             return _classify(candidate, error)
 
-    def _measure(self, candidate: Candidate, seconds: float) -> Outcome:
-        engine = self._engines.get(candidate.engine)
-        if candidate.engine == engines.REFERENCE:
+    def _call_first(self, engine: Engine) -> None:
+        # Graphs with a free batch axis come with the second size (docs/how-it-measures.md).
+        for size in (7, 5):
+            engine(self._workload.take(size))
+
+    def _engine_of(self, candidate: Candidate) -> Engine:
+        """Return what runs a candidate's batches, with its threads.
+
+        Raises:
+            EngineUnavailable: There is none; the message says why in one sentence.
+        """
+        name, threads = candidate.engine, candidate.threads
+        engine = self._engines.get(name)
+        if name == engines.REFERENCE:
             engine = self._reference  # also where it is only a baseline
         if engine is None:
-            reason = self.unavailable.get(candidate.engine, "It was not asked for.")
-            return Failure(candidate, kind="mismatch", message=reason)
+            raise EngineUnavailable(self.unavailable.get(name, "It was not asked for."))
+        if engines.threads_are_the_process(name):
+            if threads != self._threads:
+                raise EngineUnavailable(_fixed(name, self._threads))
+            return engine
+        if threads is None:
+            return engine
+        if (name, threads) not in self._sessions:
+            session = engines.build(name, self._model, self._workload.take(1), threads=threads)
+            self._call_first(session)
+            self._sessions[name, threads] = session
+        return self._sessions[name, threads]
+
+    def _measure(self, candidate: Candidate, seconds: float) -> Outcome:
+        try:
+            engine = self._engine_of(candidate)
+        except EngineUnavailable as error:
+            return Failure(candidate, kind="mismatch", message=str(error))
         if candidate.concurrency > 1 and not engine.thread_safe:
             message = f"The {candidate.engine!r} engine gives wrong answers under threads here."
             return Failure(candidate, kind="mismatch", message=message)
@@ -167,6 +201,11 @@ class InProcessProbe:
             if found:
                 return found
         return None
+
+
+def _fixed(name: str, threads: int | None) -> str:
+    here = f"{threads} threads" if threads else "the threads that the backend chose"
+    return f"The {name!r} engine has {here} for one call, and in this process that is fixed."
 
 
 def _classify(candidate: Candidate, error: Exception) -> Outcome:

@@ -1,4 +1,4 @@
-"""The tuner's side: probes in a child that may crash, hang or be killed without harm."""
+"""The tuner's side: probes in children that may crash, hang or be killed without harm."""
 
 from __future__ import annotations
 
@@ -6,32 +6,40 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from autotune import errors, host
-from autotune.child import Child, ChildDied, Nursery
-from autotune.errors import AutotuneError, ProbeFailed
+import msgspec
+
+from autotune import engines, errors, host
+from autotune.child import Child, ChildDied
+from autotune.errors import AutotuneError, EngineUnavailable, ProbeFailed
+from autotune.family import Family
 from autotune.outcomes import Candidate, Failure, Outcome, OutOfMemory
 from autotune.records import Loaded
 from autotune.worker import Load, Reply, Try
 
-START_TIMEOUT_S = 120.0  # importing a backend takes seconds
 LOAD_TIMEOUT_S = 300.0  # a large model takes minutes
 PROBE_TIMEOUT_S = 120.0  # besides the timed calls; an allocator waits 10 s before it gives up,
 # and a compiler may take a minute
 
 
 class IsolatedProbe:
-    """A probe that measures in a child process, which keeps the model from size to size.
+    """A probe that measures in child processes, which keep the model from size to size.
 
-    The child is started with the first use and again after each death. Use it as a context
-    manager: at the end no process is left.
+    A backend's threads are fixed for a process, so each number of threads that is asked for has
+    a child of its own beside the first; all of them stay, so that candidates can take turns. Each
+    is started with its first use and again after each death. Use it as a context manager: at the
+    end no process is left.
 
     Args:
-        request: What the child loads; its `id` does not matter.
-        fork: Whether the child may be forked from a process that has the backend imported, which
+        request: What the children load; its `id` does not matter.
+        fork: Whether children may be forked from a process that has the backend imported, which
             takes a tenth of the time after the first; where that is not safe, it is not done.
         scratch: Folders to be removed if this process goes without closing the probe.
         load_timeout_s: Seconds for loading the model, once the child is there.
         probe_timeout_s: Seconds for a probe, besides those for timed calls.
+
+    Attributes:
+        loaded: What the first child told of model and machine; None before it is there.
+        unavailable_threads: Numbers of threads that no child can be had for, with the reason.
     """
 
     def __init__(
@@ -46,11 +54,9 @@ class IsolatedProbe:
         self._request = request
         self._load_timeout_s = load_timeout_s
         self._probe_timeout_s = probe_timeout_s
-        self._fork = fork
-        self._scratch = scratch
-        self._nursery: Nursery | None = None
-        self._child: Child | None = None
+        self._family = Family(fork=fork, scratch=scratch)
         self.loaded: Loaded | None = None
+        self.unavailable_threads: dict[int, str] = {}
 
     def __enter__(self) -> IsolatedProbe:
         return self
@@ -64,80 +70,131 @@ class IsolatedProbe:
         self.close()
 
     def close(self) -> None:
-        """End the child, whatever it is doing, and its keeper."""
-        self._child = None
-        if self._nursery is not None:
-            self._nursery.close()
-            self._nursery = None
+        """End the children, whatever they are doing, and their keeper."""
+        self._family.close()
 
-    def _end_child(self) -> None:
-        if self._child is not None:
-            self._child.end()
-            self._child = None
-
-    def _start_child(self) -> Child:
-        if self._nursery is not None and self._nursery.is_lost:
-            self.close()
-        if self._nursery is None:
-            self._nursery = Nursery(fork=self._fork, scratch=self._scratch)
-        return self._nursery.start(START_TIMEOUT_S)
+    @property
+    def pids(self) -> dict[int | None, int]:
+        """Process ids of the children, by their number of threads; None is the backend's own."""
+        return self._family.pids
 
     @property
     def pid(self) -> int | None:
-        """Process id of the child; None while there is none."""
-        return self._child.pid if self._child else None
+        """Process id of the first child; None while there is none."""
+        return self.pids.get(None)
 
     def load(self) -> Loaded:
-        """Start the child and have it load the model, unless that is done.
+        """Start the first child and have it load the model, unless that is done.
 
         Raises:
             InvalidModel: The model cannot be opened or cut into batches.
             InvalidSample: The rows do not fit the model.
             ProbeFailed: The child died or did not answer in time.
         """
-        if self._child is None or self.loaded is None:
-            try:
-                self._child = self._start_child()
-                reply = self._child.ask(self._request, self._load_timeout_s)
-            except ChildDied as death:
-                self.close()
-                raise ProbeFailed(
-                    f"The child process {death.reason} while loading the model. {death.log}"
-                ) from None
-            except BaseException:
-                self.close()
-                raise
-            if reply.loaded is None:
-                self._end_child()
-                raise _error_of(reply)
-            self.loaded = reply.loaded
+        if self.loaded is None or None not in self.pids:
+            self._load(None)
+        assert self.loaded is not None  # noqa: S101  the first child has told it
         return self.loaded
 
+    def _load(self, threads: int | None) -> Child:
+        """Start a child and have it load the model."""
+        request = msgspec.structs.replace(
+            self._request,
+            threads=threads,
+            siblings_bytes=self._family.make_room(threads),
+            save_to="" if threads else self._request.save_to,  # the first child does that
+        )
+        kills = host.kernel_memory_kills()
+        try:
+            child = self._family.start(threads)
+            reply = child.ask(request, self._load_timeout_s)
+        except ChildDied as death:
+            message = f"The child process {death.reason} while loading the model. {death.log}"
+            if threads is None:
+                self.close()
+                raise ProbeFailed(message) from None
+            self._family.end(threads)
+            if death.killed and host.kernel_memory_kills() > kills:
+                raise self._refuse(threads, message.rstrip()) from None
+            raise ProbeFailed(message) from None
+        except BaseException:
+            self.close()
+            raise
+        if reply.loaded is None:
+            self._family.end(threads)
+            raise self._refuse(threads, reply.error) if threads else _error_of(reply)
+        if threads is None:
+            self.loaded = reply.loaded
+            self._family.measure_one(child)
+        return child
+
+    def _child_for(self, candidate: Candidate) -> Child:
+        """Return the child that has a candidate's threads, with the model loaded.
+
+        Raises:
+            EngineUnavailable: There is none, and cannot be; the message says why.
+            ProbeFailed: It died or did not answer in time.
+        """
+        # The first child may have been ended to make room: then it is not needed before its turn.
+        loaded, threads = self.loaded or self.load(), process_threads(candidate)
+        if candidate.threads and candidate.engine not in loaded.sets_threads:
+            raise EngineUnavailable(
+                loaded.unavailable.get(candidate.engine)
+                or f"The threads of one call of the {candidate.engine!r} engine cannot be set with "
+                f"{loaded.model.backend} on {loaded.machine.device}."
+            )
+        if threads in self.unavailable_threads:
+            raise EngineUnavailable(self.unavailable_threads[threads])
+        child = self._family.child(threads)
+        if child is None and threads:
+            why = self._family.why_no_room()
+            if why:
+                raise self._refuse(threads, why)
+        return child or self._load(threads)
+
+    def _refuse(self, threads: int, why: str) -> EngineUnavailable:
+        """Note that no child with so many threads is to be had: the others go on."""
+        calls = "1 thread" if threads == 1 else f"{threads} threads"
+        self.unavailable_threads[threads] = f"No child process for calls of {calls}: {why}"
+        return EngineUnavailable(self.unavailable_threads[threads])
+
     def __call__(self, candidate: Candidate, seconds: float) -> Outcome:
-        """Measure a candidate in the child; its death is an outcome."""
+        """Measure a candidate in the child that has its threads; the death of one is an outcome."""
         began = time.perf_counter()
         try:
-            self.load()
+            child = self._child_for(candidate)
+        except EngineUnavailable as error:
+            elapsed_s = time.perf_counter() - began
+            return Failure(candidate, kind="mismatch", elapsed_s=elapsed_s, message=str(error))
         except ProbeFailed as error:
             elapsed_s = time.perf_counter() - began
             return Failure(candidate, kind="crash", elapsed_s=elapsed_s, message=str(error))
-        assert self._child is not None  # noqa: S101  load has made it
+        threads = process_threads(candidate)
+        siblings_bytes = self._family.make_room(threads)
+        request = Try(id=0, candidate=candidate, seconds=seconds, siblings_bytes=siblings_bytes)
         kills = host.kernel_memory_kills()
         try:
-            request = Try(id=0, candidate=candidate, seconds=seconds)
-            reply = self._child.ask(request, self._probe_timeout_s + 5 * seconds)
+            reply = child.ask(request, self._probe_timeout_s + 5 * seconds)
         except ChildDied as death:
-            self._child = None
+            self._family.end(threads)
             killed_for_memory = death.killed and host.kernel_memory_kills() > kills
             return _outcome_of(candidate, death, killed_for_memory, time.perf_counter() - began)
-        except BaseException:  # Ctrl-C: the child must not outlive the run
+        except BaseException:  # Ctrl-C: no child must outlive the run
             self.close()
             raise
         if reply.outcome is None:
             raise _error_of(reply)
         if isinstance(reply.outcome, OutOfMemory) or _was_stopped(reply.outcome):
-            self._end_child()  # gives memory back, and the next figure comes from a clean process
+            self._family.end(threads)  # gives memory back; the next figure comes from a clean one
         return reply.outcome
+
+
+def process_threads(candidate: Candidate) -> int | None:
+    """Return the threads that a process must have to try a candidate; None for the backend's own.
+
+    An engine that is told its threads when it is built runs in the first child, whatever they are.
+    """
+    return candidate.threads if engines.threads_are_the_process(candidate.engine) else None
 
 
 def _was_stopped(outcome: Outcome) -> bool:

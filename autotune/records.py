@@ -191,6 +191,8 @@ class Loaded(Struct, frozen=True, kw_only=True):
         machine: The machine.
         engines: Engines that are ready.
         unavailable: Engines that are not, with the reason.
+        sets_threads: Engines that can be tried with a number of threads for one call; of the
+            others such a candidate is a mismatch.
         sample_rows: How many rows stand for production input.
         counts_device_peaks: Whether the framework's allocator tells its peaks here.
         resident_bytes: Resident memory of the process with the model loaded.
@@ -208,6 +210,7 @@ class Loaded(Struct, frozen=True, kw_only=True):
     resident_bytes: int
     memory_limit_bytes: int | None
     warnings: tuple[str, ...]
+    sets_threads: tuple[str, ...] = ()
 
 
 class TuningRecord(Struct, frozen=True, kw_only=True, omit_defaults=False):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
-from autotune import backends, host
+from autotune import backends
 from autotune.driver import Strategy
 from autotune.engines import BASELINE, REFERENCE
 from autotune.engines import NAMES as ENGINES
@@ -38,6 +38,7 @@ from autotune.searching import check_arguments, search
 from autotune.studies import bind
 from autotune.subjects import Parcel, Subject, subject_of
 from autotune.units import format_bytes
+from autotune.ways import flights_here
 from autotune.worker import DrawnRows, Load, SavedRows
 from autotune.workload import Synthetic, Workload
 
@@ -53,7 +54,6 @@ Isolation = Literal["process", "spawn", "none"]
 
 LESS = 0.9  # of the memory that there was at first: that much less is worth a word
 MAX_SAMPLE_BYTES = 2**30  # more rows than that only make the copy for the child slow
-MAX_CONCURRENCY = 4
 # What the answer is compared with: how people run a model who have not tuned it.
 BASELINES = (Candidate(32, REFERENCE), Candidate(1024, BASELINE))
 
@@ -107,7 +107,7 @@ def tune(
     subject = subject_of(model)
     with contextlib.ExitStack() as stack:
         probe, loaded = _make_ready(stack, subject, rows, isolation, engines, seed)
-        names, flights = loaded.engines, tuple(concurrency or _flights())
+        names, flights = loaded.engines, tuple(concurrency or flights_here())
         if not names:
             raise EngineUnavailable(" ".join(loaded.unavailable.values()))
         if study is not None:
@@ -212,13 +212,6 @@ def _request(
         save_to=parcel.save_to,
         seed=seed,
     )
-
-
-def _flights() -> list[int]:
-    """Powers of two up to the processors that this process may use, by affinity and quota."""
-    processors = min(host.cpu_count(), host.cpu_quota() or MAX_CONCURRENCY)
-    most = min(MAX_CONCURRENCY, max(1, round(processors)))
-    return [flights for flights in (1, 2, 4) if flights <= most]
 
 
 def _subject_matter(

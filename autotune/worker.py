@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from msgspec import Struct
 
-from autotune.errors import AutotuneError, InvalidModel, ModelNotPortable, one_line
+from autotune.errors import (
+    AutotuneError,
+    EngineUnavailable,
+    InvalidModel,
+    ModelNotPortable,
+    one_line,
+)
 from autotune.outcomes import Candidate, Outcome
 from autotune.records import Loaded
 
@@ -75,6 +81,8 @@ class Load(Struct, frozen=True, kw_only=True, tag="load"):
             arrived whole; "" for none.
         save_to: Where to save the model as `.keras`; "" for nowhere.
         seed: Seed for drawn rows.
+        threads: Threads of one call, to be set before the backend runs; None for its default.
+        siblings_bytes: What the tuner's other children hold.
     """
 
     id: int
@@ -86,14 +94,24 @@ class Load(Struct, frozen=True, kw_only=True, tag="load"):
     expected: str = ""
     save_to: str = ""
     seed: int = 0
+    threads: int | None = None
+    siblings_bytes: int = 0
 
 
 class Try(Struct, frozen=True, kw_only=True, tag="try"):
-    """Measure one candidate."""
+    """Measure one candidate.
+
+    Attributes:
+        id: Number of the request.
+        candidate: What to measure.
+        seconds: For timed calls.
+        siblings_bytes: What the tuner's other children hold.
+    """
 
     id: int
     candidate: Candidate
     seconds: float
+    siblings_bytes: int = 0
 
 
 class Inspect(Struct, frozen=True, kw_only=True, tag="inspect"):
@@ -166,6 +184,7 @@ def serve(channel: socket.socket) -> None:
                 reply = Reply(id=request.id, inspected=inspect())
             else:
                 assert probe is not None  # noqa: S101  the tuner loads first
+                probe.guard.siblings_bytes = request.siblings_bytes
                 reply = Reply(id=request.id, outcome=probe(request.candidate, request.seconds))
         except AutotuneError as error:
             reply = Reply(id=request.id, error=str(error), error_type=type(error).__name__)
@@ -182,13 +201,25 @@ def load(request: Load) -> tuple[InProcessProbe, Loaded]:
 
     sys.path.extend(path for path in request.python_path if path not in sys.path)
     backends.let_memory_grow()
+    if request.threads is not None and not backends.set_threads(request.threads):
+        raise EngineUnavailable("The threads of one call cannot be set on this backend.")
     sample: Workload | Synthetic
     if isinstance(request.sample, SavedRows):
         sample = Workload.open_saved(Path(request.sample.folder))
     else:
         sample = Synthetic(request.sample.rows, request.sample.shapes)
     model = _open_model(request.model, in_memory=bool(request.expected))
-    probe, loaded = set_up(model, sample, request.engines, request.name, request.seed)
+    probe, loaded = set_up(
+        model,
+        sample,
+        request.engines,
+        request.name,
+        request.seed,
+        threads=request.threads,
+        siblings_bytes=request.siblings_bytes,
+    )
+    if backends.can_set_threads(loaded.model.backend, loaded.machine.device_kind):
+        loaded = msgspec.structs.replace(loaded, sets_threads=loaded.engines)
     if request.expected:
         _check_arrived_whole(model, sample, Path(request.expected))
     if request.save_to:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from autotune import cli, probe
+from autotune import cli, family
 from tests.bad_files import QUICK, autotune, everything_in, make_place
 
 Refused = Callable[..., None]
@@ -132,7 +132,7 @@ def refused(
 
     monkeypatch.chdir(place)
     monkeypatch.setattr(tempfile, "tempdir", str(place / "tmp"))
-    monkeypatch.setattr(probe, "Nursery", no_child)
+    monkeypatch.setattr(family, "Nursery", no_child)
     return run
 
 

@@ -131,3 +131,18 @@ def test_the_watch_looks_first_last_and_in_between() -> None:
     watching.stop()
     assert len(seen) > before
     assert watching.latest == seen[-1]
+
+
+def test_what_siblings_take_is_no_others_doing(free: FreeMemory) -> None:
+    """Memory of the tuner's other children is missing in the limit, and rings no alarm."""
+    guard = Guard(CPU, own_bytes=0, siblings_bytes=GIB)
+    whole = (1 - RESERVE) * 17 * GIB
+    assert guard.limit_bytes == int((whole - GIB) / PROCESS_PER_ALLOCATED)
+    for siblings in (3, 16, 0):
+        free.free_bytes = (17 - siblings) * GIB - GIB // 4
+        guard.siblings_bytes = siblings * GIB
+        with guard:
+            assert not guard.alarm
+            taken = (siblings + 0.25) * GIB
+            expected = max(0, int((whole - taken) / PROCESS_PER_ALLOCATED))
+            assert guard.limit_bytes == pytest.approx(expected, abs=2)

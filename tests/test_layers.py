@@ -62,6 +62,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "runner": (3, "engines errors nesting pace stats", "numpy optree"),
     "scheduling": (3, "judging outcomes records", "numpy"),
     "splitting": (3, "judging outcomes", ""),
+    "ways": (3, "host records", ""),
     "artifact": (4, "errors files matching records", "msgspec"),
     "describe": (4, "device host models records workload", "keras"),
     "fitting": (4, "backends device errors forecast guard host judging nvml outcomes records", ""),
@@ -124,18 +125,19 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "msgspec optuna",
     ),
     "checkup": (10, "child host nvml units worker", "msgspec"),
-    "probe": (10, "child errors host outcomes records worker", ""),
+    "family": (10, "child host units", ""),
     "searching": (10, "driver errors goal judging outcomes records studies", "optuna"),
     "doctor": (11, "checkup report units", "rich"),
+    "probe": (11, "child engines errors family host outcomes records worker", "msgspec"),
     "tuning": (
-        11,
-        "backends bench driver engines errors goal guard host models nesting outcomes predictor "
-        "probe records searching studies subjects units worker workload",
+        12,
+        "backends bench driver engines errors goal guard models nesting outcomes predictor probe "
+        "records searching studies subjects units ways worker workload",
         "keras msgspec optuna",
     ),
-    "demo": (12, "goal records tuning", "msgspec numpy"),
+    "demo": (13, "goal records tuning", "msgspec numpy"),
     "cli": (
-        13,
+        14,
         "artifact checkup demo doctor errors goal loading models nesting records report rowfiles "
         "studies terminal tuning units workload",
         "msgspec typer",

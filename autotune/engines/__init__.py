@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 REFERENCE = "keras"
 NAMES = ("keras", "compiled")
 BASELINE = "predict"  # what most people run: never a choice, only something to compare with
+THREADS_PER_SESSION: tuple[str, ...] = ()  # engines that are told their threads when they are built
 
 
 class Engine(Protocol):
@@ -39,18 +40,31 @@ class Engine(Protocol):
         ...
 
 
-def build(name: str, model: keras.Model, example: Nested) -> Engine:
+def threads_are_the_process(name: str) -> bool:
+    """Tell whether an engine's calls have the threads that the backend has in this process.
+
+    All of a process's engines of that kind have the same number then, set before the first call;
+    of the others each is told when it is built.
+    """
+    return name not in THREADS_PER_SESSION
+
+
+def build(name: str, model: keras.Model, example: Nested, *, threads: int | None = None) -> Engine:
     """Make an engine for a model.
 
     Args:
         name: One of `NAMES`, or `BASELINE`.
         model: The model, built.
         example: A batch as it will come: its nesting, shapes and dtypes.
+        threads: Threads of one call, for an engine of `THREADS_PER_SESSION`; None leaves it to
+            the engine.
 
     Raises:
         EngineUnavailable: There is no such engine, or it cannot run this model; the message
             says why in one sentence.
     """
+    if threads is not None and threads_are_the_process(name):
+        raise EngineUnavailable(f"The {name!r} engine has the threads of its process.")
     if name == "keras":
         from autotune.engines.keras import KerasEngine
 

@@ -1,0 +1,87 @@
+"""Ways of keeping the processors busy."""
+
+from __future__ import annotations
+
+import pytest
+
+from autotune import host
+from autotune.records import Loaded, Machine, ModelInfo
+from autotune.ways import flights_here, processors_here, ways_of
+
+MODEL = ModelInfo(
+    name="m",
+    source="object",
+    sha256="",
+    inputs=(),
+    parameters=0,
+    dtype_policy="float32",
+    jit_compile=False,
+    backend="tensorflow",
+)
+MACHINE = Machine(
+    device="CPU",
+    device_kind="cpu",
+    cpu="CPU",
+    cpu_count=2,
+    memory_bytes=1,
+    device_memory_bytes=None,
+    system="",
+    versions={},
+)
+LOADED = Loaded(
+    model=MODEL,
+    machine=MACHINE,
+    engines=("keras",),
+    unavailable={},
+    sample_rows=1,
+    counts_device_peaks=False,
+    resident_bytes=1,
+    memory_limit_bytes=None,
+    warnings=(),
+    sets_threads=("keras",),
+)
+
+
+def of_machine(monkeypatch: pytest.MonkeyPatch, count: int, quota: float | None) -> None:
+    """Be on a machine with so many processors."""
+    monkeypatch.setattr(host, "cpu_count", lambda: count)
+    monkeypatch.setattr(host, "cpu_quota", lambda: quota)
+
+
+@pytest.mark.parametrize(
+    ("count", "ways"),
+    [
+        (1, [(1, None)]),
+        (2, [(1, None), (2, 1), (3, 1)]),
+        (3, [(1, None), (2, 1)]),
+        (4, [(1, None), (2, 2), (4, 1)]),
+        (16, [(1, None), (2, 8), (4, 4)]),
+    ],
+)
+def test_calls_in_flight_share_the_processors(
+    monkeypatch: pytest.MonkeyPatch, count: int, ways: list[tuple[int, int | None]]
+) -> None:
+    """Threads times calls in flight are as many as processors, but for one call too many of two."""
+    of_machine(monkeypatch, count, None)
+    assert ways_of(LOADED, "keras") == ways
+
+
+@pytest.mark.parametrize(
+    ("count", "quota", "processors", "flights"),
+    [(64, 2.0, 2, [1, 2]), (64, 0.5, 1, [1]), (64, 1.6, 2, [1, 2]), (2, 8.0, 2, [1, 2])],
+)
+def test_a_quota_counts_as_processors(
+    monkeypatch: pytest.MonkeyPatch, count: int, quota: float, processors: int, flights: list[int]
+) -> None:
+    """A container with two processors' worth of time has two, whatever the machine has."""
+    of_machine(monkeypatch, count, quota)
+    assert processors_here() == processors
+    assert flights_here() == flights
+
+
+def test_where_threads_cannot_be_set_they_are_left_to_the_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Batches in flight are tried there too."""
+    of_machine(monkeypatch, 2, None)
+    assert ways_of(LOADED, "xla") == [(1, None), (2, None), (3, None)]
