@@ -73,8 +73,7 @@ class InProcessProbe:
             except EngineUnavailable as error:
                 self.unavailable[name] = str(error)
         for engine in (self._reference, *self._engines.values()):
-            # Graphs with a free batch axis come with the second size (docs/how-it-measures.md).
-            for size in (7, 5):
+            for size in _first_sizes(engine):
                 engine(workload.take(size))
         # Last, so that what all this takes is not counted as free.
         self.guard = Guard(device, allocator.peak_bytes())
@@ -167,6 +166,15 @@ class InProcessProbe:
             if found:
                 return found
         return None
+
+
+def _first_sizes(engine: engines.Engine) -> Sequence[int]:
+    """Sizes to run before anything is measured.
+
+    Graphs with a free batch axis come with the second size (docs/how-it-measures.md). Where each
+    size is a program, one will do: that of the batches which outputs are compared in.
+    """
+    return (PARITY_BATCH,) if engine.compiles_per_shape else (7, 5)
 
 
 def _classify(candidate: Candidate, error: Exception) -> Outcome:
