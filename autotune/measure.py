@@ -111,8 +111,7 @@ class InProcessProbe:
             return _classify(candidate, error)
 
     def _call_first(self, engine: Engine) -> None:
-        # Graphs with a free batch axis come with the second size (docs/how-it-measures.md).
-        for size in (7, 5):
+        for size in _first_sizes(engine):
             engine(self._workload.take(size))
 
     def _engine_of(self, candidate: Candidate) -> Engine:
@@ -206,6 +205,13 @@ class InProcessProbe:
 def _fixed(name: str, threads: int | None) -> str:
     here = f"{threads} threads" if threads else "the threads that the backend chose"
     return f"The {name!r} engine has {here} for one call, and in this process that is fixed."
+def _first_sizes(engine: engines.Engine) -> Sequence[int]:
+    """Sizes to run before anything is measured.
+
+    Graphs with a free batch axis come with the second size (docs/how-it-measures.md). Where each
+    size is a program, one will do: that of the batches which outputs are compared in.
+    """
+    return (PARITY_BATCH,) if engine.compiles_per_shape else (7, 5)
 
 
 def _classify(candidate: Candidate, error: Exception) -> Outcome:

@@ -24,7 +24,7 @@ def test_what_was_loaded_is_described(mlp: Any, rows: Rows) -> None:
     """The description names the model, its source, the engines and the number of rows."""
     probe, loaded = set_up(mlp, Workload(rows), None, "mlp.keras", seed=0)
     assert (loaded.model.name, loaded.model.source) == ("mlp", "mlp.keras")
-    assert loaded.engines == probe.engines == ("keras", "compiled")
+    assert loaded.engines == probe.engines == ("keras", "compiled", "xla")
     assert (loaded.unavailable, loaded.warnings) == ({}, ())
     assert loaded.sample_rows == 50
     assert loaded.resident_bytes > 0

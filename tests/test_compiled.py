@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autotune.engines.compiled import CompiledEngine
+from autotune import engines
+from autotune.engines.compiled import build
 from autotune.errors import EngineUnavailable
 
 ROWS = np.ones((3, 2), np.float32)
@@ -25,7 +26,7 @@ def test_a_model_that_predicts_in_its_own_way_is_refused(keras: Any, method: str
 
     own = type("Own", (keras.Model,), {"call": call, method: own_way})
     with pytest.raises(EngineUnavailable, match=rf"cannot run this model: it overrides {method}\("):
-        CompiledEngine(own(), ROWS)
+        build(own(), ROWS)
 
 
 def test_a_model_that_cannot_be_traced_is_refused(keras: Any) -> None:
@@ -36,7 +37,7 @@ def test_a_model_that_cannot_be_traced_is_refused(keras: Any) -> None:
             return x if float(x[0, 0]) > 0 else -x
 
     with pytest.raises(EngineUnavailable, match="cannot trace this model") as caught:
-        CompiledEngine(Looks(), ROWS)
+        build(Looks(), ROWS)
     assert "\n" not in str(caught.value)
 
 
@@ -49,17 +50,33 @@ def test_one_graph_serves_every_size(keras: Any) -> None:
             traces.append(x.shape)
             return x
 
-    engine = CompiledEngine(Counts(), ROWS[:1])
+    engine = build(Counts(), ROWS[:1])
     built = len(traces)
     for size in (1, 2, 3):
         engine(ROWS[:size])
     assert len(traces) == built
 
 
-def test_xla_gives_the_same_answer(mlp: Any, rows: np.ndarray[Any, Any]) -> None:
-    """A model that Keras compiles with XLA is compiled with XLA, and agrees."""
-    plain = CompiledEngine(mlp, rows[:1])(rows)
+def test_a_model_that_keras_compiles_with_xla_is_compiled_with_xla(
+    mlp: Any, rows: np.ndarray[Any, Any]
+) -> None:
+    """Where `jit_compile` is set there is a program for each size, and its answer is keras's."""
     mlp.jit_compile = True
-    engine = CompiledEngine(mlp, rows[:1])
-    assert engine._function.function_def.attr["_XlaMustCompile"].b
-    np.testing.assert_allclose(engine(rows), plain, rtol=1e-5, atol=1e-6)
+    engine = build(mlp, rows[:1])
+    assert (engine.compiles_per_shape, engine.thread_safe) == (True, True)
+    assert engines.build("keras", mlp, rows[:1]).compiles_per_shape
+    assert engines.difference(engine(rows), mlp.predict_on_batch(rows)) is None
+
+
+def test_xla_is_more_than_asked_for(keras: Any, tf: Any) -> None:
+    """With `jit_compile` an operation that XLA has not cannot run: nothing falls back."""
+
+    class Host(keras.Model):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return tf.ensure_shape(tf.numpy_function(np.sin, [x], tf.float32), (None, 2))
+
+    model = Host()
+    np.testing.assert_allclose(build(model, ROWS)(ROWS), np.sin(ROWS), rtol=1e-6)
+    model.jit_compile = True
+    with pytest.raises(tf.errors.InvalidArgumentError, match="PyFunc"):
+        build(model, ROWS)(ROWS)

@@ -42,9 +42,22 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "studies": (1, "errors", "filelock optuna"),
     "device": (2, "backends cuda host nvml", ""),
     "engines": (2, "errors nesting", "keras numpy"),
-    "engines.compiled": (2, "errors nesting", "keras numpy optree tensorflow"),
+    "engines.compiled": (
+        3,
+        "engines engines.compiled_jax engines.compiled_tensorflow engines.compiled_torch errors "
+        "nesting",
+        "keras",
+    ),
+    "engines.compiled_jax": (2, "errors nesting", "jax keras numpy optree"),
+    "engines.compiled_tensorflow": (2, "errors nesting", "keras numpy optree tensorflow"),
+    "engines.compiled_torch": (2, "errors nesting", "keras ml_dtypes numpy optree torch"),
     "engines.keras": (2, "nesting", "keras numpy optree"),
     "engines.predict": (2, "nesting", "keras"),
+    "engines.xla": (
+        4,
+        "engines engines.compiled engines.compiled_tensorflow errors nesting",
+        "keras numpy",
+    ),
     "judging": (2, "goal outcomes", "numpy"),
     "mapped": (2, "nesting", "numpy"),
     "records": (2, "errors files goal outcomes", "msgspec"),

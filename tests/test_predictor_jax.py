@@ -23,8 +23,8 @@ dense = [keras.layers.Dense(16, activation="relu"), keras.layers.Dense(1)]
 model = keras.Sequential([keras.Input((10,), name="x"), *dense])
 rows = np.random.default_rng(0).standard_normal((40, 10)).astype(np.float32)
 
-def predictor_of(concurrency):
-    record = record_of(Candidate(16, concurrency=concurrency))
+def predictor_of(concurrency, engine="keras"):
+    record = record_of(Candidate(16, engine, concurrency=concurrency))
     return TunedPredictor(record, lambda: model, model.save)
 """
 
@@ -46,8 +46,8 @@ def test_nothing_is_compiled_in_production() -> None:
     """After the first row all sizes are ready: 1 to 40 rows compile nothing, and are right."""
     run(
         """
-for concurrency in (1, 2):
-    predictor = predictor_of(concurrency)
+for concurrency, engine in ((1, "keras"), (2, "keras"), (1, "compiled"), (2, "compiled")):
+    predictor = predictor_of(concurrency, engine)
     predictor.predict(rows[:1])
     assert compiled
     compiled.clear()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import keras
 
 REFERENCE = "keras"
-NAMES = ("keras", "compiled")
+NAMES = ("keras", "compiled", "xla")
 BASELINE = "predict"  # what most people run: never a choice, only something to compare with
 THREADS_PER_SESSION: tuple[str, ...] = ()  # engines that are told their threads when they are built
 
@@ -65,18 +65,23 @@ def build(name: str, model: keras.Model, example: Nested, *, threads: int | None
     """
     if threads is not None and threads_are_the_process(name):
         raise EngineUnavailable(f"The {name!r} engine has the threads of its process.")
-    if name == "keras":
-        from autotune.engines.keras import KerasEngine
+    match name:
+        case "keras":
+            from autotune.engines.keras import KerasEngine
 
-        return KerasEngine(model)
-    if name == "compiled":
-        from autotune.engines.compiled import CompiledEngine
+            return KerasEngine(model)
+        case "compiled":
+            from autotune.engines import compiled
 
-        return CompiledEngine(model, example)
-    if name == BASELINE:
-        from autotune.engines.predict import PredictEngine
+            return compiled.build(model, example)
+        case "xla":
+            from autotune.engines import xla
 
-        return PredictEngine(model)
+            return xla.build(model, example)
+        case "predict":
+            from autotune.engines.predict import PredictEngine
+
+            return PredictEngine(model)
     raise EngineUnavailable(f"There is no engine {name!r}; there are: {', '.join(NAMES)}.")
 
 

@@ -1,115 +1,62 @@
-"""One graph for all batch sizes, called without Keras's bookkeeping.
-
-On TensorFlow that is a concrete function with a free batch axis. It runs the operations that
-`predict_on_batch` runs and saves what Keras does around them, some 0.15 ms a call: much for a
-small batch, invisible for a large one.
-"""
+"""The model as a function of its own, called without Keras's bookkeeping: a file a backend."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import optree
-
-from autotune.errors import EngineUnavailable, one_line
+from autotune.engines import Engine
+from autotune.errors import EngineUnavailable
 from autotune.nesting import Nested
 
 if TYPE_CHECKING:
     import keras
 
 
-class CompiledEngine:
-    """Runs a batch through one TensorFlow concrete function.
+def build(model: keras.Model, example: Nested) -> Engine:
+    """Make the `compiled` engine of the backend that Keras is on.
 
     Args:
-        model: The model; it must predict as Keras does, not by a method of its own.
-        example: A batch: its nesting, dtypes and the shapes of its rows are built in.
-    """
-
-    thread_safe = True
-    compiles_per_shape = False
-    survives_shortage = True
-
-    def __init__(self, model: keras.Model, example: Nested) -> None:
-        _refuse_what_would_differ(model)
-        import tensorflow as tf
-
-        self._function = _trace(model, example)
-        self._structure = self._function.structured_outputs
-        if len(tf.nest.flatten(self._structure)) != len(self._function.outputs):
-            raise EngineUnavailable(
-                "The 'compiled' engine cannot run this model: an output is no dense tensor."
-            )
-        self._captured = list(self._function.captured_inputs)
-        self._dtypes = [tensor.dtype for tensor in self._function.outputs]
-        self._tf = tf
-
-    def __call__(self, batch: Nested) -> Nested:
-        """Run one batch."""
-        # Calling the function itself sorts arguments into its signature first: a fifth of the
-        # time of a small batch, for arguments that are in order.
-        leaves = [batch] if isinstance(batch, np.ndarray) else optree.tree_leaves(batch)
-        outputs = self._tf.raw_ops.StatefulPartitionedCall(
-            args=[*map(self._tf.constant, leaves), *self._captured],
-            Tout=self._dtypes,
-            f=self._function,
-        )
-        arrays = [output.numpy() for output in outputs]
-        if self._tf.is_tensor(self._structure):
-            return arrays[0]
-        return self._tf.nest.pack_sequence_as(self._structure, arrays)
-
-
-def _trace(model: keras.Model, example: Nested) -> Any:
-    """Trace the model into one concrete function for all batch sizes.
+        model: The model.
+        example: A batch as it will come.
 
     Raises:
-        EngineUnavailable: TensorFlow cannot trace it.
+        EngineUnavailable: There is none for this backend, or it cannot run this model.
     """
-    import tensorflow as tf
-
-    leaves, structure = optree.tree_flatten(example)
-    free = _free_axes(model, len(leaves))
-    specs = [
-        tf.TensorSpec(
-            (None, *[None if i in free else n for i, n in enumerate(np.shape(leaf)[1:])]),
-            leaf.dtype,
-        )
-        for leaf in leaves
-    ]
-    keywords = {"training": False} if model._call_has_training_arg else {}
-
-    def forward(*arrays: Any) -> Any:
-        return model(structure.unflatten(arrays), **keywords)
-
-    function = tf.function(forward, autograph=False, jit_compile=bool(model.jit_compile))
-    try:
-        return function.get_concrete_function(*specs)
-    except Exception as error:
-        raise EngineUnavailable(
-            f"The 'compiled' engine cannot trace this model: {one_line(error, 200)}"
-        ) from error
-
-
-def _free_axes(model: keras.Model, count: int) -> set[int]:
-    """Axes of a row that the model leaves free in some input."""
-    inputs = getattr(model, "inputs", None) or []
-    if len(inputs) != count:
-        return set()
-    return {i for t in inputs for i, size in enumerate(t.shape[1:]) if size is None}
-
-
-def _refuse_what_would_differ(model: keras.Model) -> None:
     import keras
 
-    if keras.config.backend() != "tensorflow":
-        raise EngineUnavailable(
-            "The 'compiled' engine needs Keras on TensorFlow; "
-            f"this is Keras on {keras.config.backend()}."
-        )
+    refuse_what_would_differ("compiled", model)
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        from autotune.engines.compiled_tensorflow import CompiledOnTensorFlow
+
+        return CompiledOnTensorFlow(model, example, "compiled", xla=bool(model.jit_compile))
+    if backend == "jax":
+        from autotune.engines.compiled_jax import CompiledOnJax
+
+        return CompiledOnJax(model, example)
+    if backend == "torch":
+        from autotune.engines.compiled_torch import CompiledOnTorch
+
+        return CompiledOnTorch(model, example)
+    raise EngineUnavailable(
+        f"The 'compiled' engine needs Keras on TensorFlow, JAX or PyTorch; this is on {backend}."
+    )
+
+
+def refuse_what_would_differ(name: str, model: keras.Model) -> None:
+    """Refuse a model that predicts in its own way, which an engine would pass by.
+
+    Args:
+        name: Of the engine, for the message.
+        model: The model.
+
+    Raises:
+        EngineUnavailable: It overrides one of Keras's methods; the message names it.
+    """
+    import keras
+
     for method in ("predict_step", "make_predict_function", "predict_on_batch"):
         if getattr(type(model), method) is not getattr(keras.Model, method):
             raise EngineUnavailable(
-                f"The 'compiled' engine cannot run this model: it overrides {method}()."
+                f"The {name!r} engine cannot run this model: it overrides {method}()."
             )

@@ -23,9 +23,11 @@ class KerasEngine:
     def __init__(self, model: keras.Model) -> None:
         import keras
 
-        self.thread_safe = keras.config.backend() not in _UNSAFE_BACKENDS
-        self.compiles_per_shape = keras.config.backend() == "jax"
-        self.survives_shortage = keras.config.backend() != "jax"  # the donated weights are lost
+        backend = keras.config.backend()
+        self.thread_safe = backend not in _UNSAFE_BACKENDS
+        on_xla = backend == "tensorflow" and bool(model.jit_compile)
+        self.compiles_per_shape = on_xla or backend == "jax"
+        self.survives_shortage = backend != "jax"  # the donated weights are lost
         self._predict_on_batch = model.predict_on_batch
 
     def __call__(self, batch: Nested) -> Nested:
