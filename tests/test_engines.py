@@ -114,7 +114,10 @@ CASES: list[Callable[[Any], Case]] = [
     *(half_precision, double_rows, convolution, whole_numbers_out, text),
 ]
 
-every_engine = pytest.mark.parametrize("name", engines.NAMES)
+# Those that run an exported model have a suite of their own: tests/test_engines_exported.py.
+FOLLOW = [name for name in engines.NAMES if name not in engines.FORMATS]
+
+every_engine = pytest.mark.parametrize("name", FOLLOW)
 every_model = pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 
 
