@@ -19,12 +19,15 @@ from pathlib import Path
 
 import msgspec
 
+from autotune.engines import FORMATS
 from autotune.errors import InvalidInput, InvalidRecord
 from autotune.files import cannot_write, sha256_of, sync
 from autotune.matching import best_for, same_device, same_model
 from autotune.records import FORMAT_VERSION, Machine, TuningRecord
+from autotune.requirements import requirements_of
 
 MANIFEST, RECORD, MODEL = "manifest.json", "record.json", "model.keras"
+REQUIREMENTS = "requirements.txt"
 OTHER_RECORD = re.compile(r"record-[0-9a-f]{12}\.json")
 
 _log = logging.getLogger("autotune")
@@ -50,6 +53,17 @@ class Tuned:
     record: TuningRecord
     model: Path
     others: tuple[TuningRecord, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The tuned directory."""
+        return self.model.parent
+
+    def exported_for(self, record: TuningRecord) -> Path | None:
+        """The folder with the model that a record's engine runs, if it runs an exported one."""
+        form = FORMATS.get(record.recommendation.engine) if record.recommendation else None
+        folder = self.folder / form if form else None
+        return folder if folder and folder.is_dir() else None
 
     @property
     def records(self) -> tuple[TuningRecord, ...]:
@@ -90,15 +104,29 @@ def is_tuned(folder: Path) -> bool:
         listed = set(msgspec.json.decode(data, type=Manifest).files)
     except (OSError, ValueError, msgspec.MsgspecError):
         return False
-    known = {RECORD, MODEL, *_other_records(listed)}
-    return listed == known and {path.name for path in folder.iterdir()} <= {MANIFEST, *known}
+    known = {RECORD, MODEL, REQUIREMENTS, *_other_records(listed), *filter(_is_exported, listed)}
+    found = {path.relative_to(folder).as_posix() for path in _files_in(folder)}
+    return {RECORD, MODEL} <= listed <= known and found <= {MANIFEST, *listed}
+
+
+def _is_exported(name: str) -> bool:
+    return name.partition("/")[0] in FORMATS.values() and name.count("/") == 1
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
 
 
 def _other_records(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if OTHER_RECORD.fullmatch(name))
 
 
-def write(folder: Path, record: TuningRecord, put_model: Callable[[Path], object]) -> None:
+def write(
+    folder: Path,
+    record: TuningRecord,
+    put_model: Callable[[Path], object],
+    exports: Path | None = None,
+) -> None:
     """Write a tuned directory; an older one in its place is replaced when the new one is whole.
 
     What the older one holds of the same model, tuned on other devices, is kept.
@@ -107,6 +135,7 @@ def write(folder: Path, record: TuningRecord, put_model: Callable[[Path], object
         folder: Where.
         record: The record.
         put_model: Called with the path at which it writes the model.
+        exports: A folder with what was exported of the model, each format in a folder of its own.
 
     Raises:
         InvalidInput: `folder` holds something else.
@@ -120,12 +149,15 @@ def write(folder: Path, record: TuningRecord, put_model: Callable[[Path], object
         new.mkdir(parents=True)
         put_model(new / MODEL)
         (new / RECORD).write_bytes(record.to_json())
+        (new / REQUIREMENTS).write_text(requirements_of(record))
+        _put_export(new, record, exports)
         for other in _kept(folder, record, new / MODEL):
             _put_beside(new, other.to_json())
-        files = {path.name: sha256_of(path) for path in sorted(new.iterdir())}
+            _put_export(new, other, folder)
+        files = {path.relative_to(new).as_posix(): sha256_of(path) for path in _files_in(new)}
         manifest = Manifest(format_version=FORMAT_VERSION, files=files)
         (new / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
-        for path in (*new.iterdir(), new):
+        for path in (*new.rglob("*"), new):
             sync(path)
         _put_in_place(new, folder)
     except OSError as error:
@@ -153,6 +185,13 @@ def _kept(folder: Path, record: TuningRecord, model: Path) -> list[TuningRecord]
         for other in old.records
         if (same_file or same_model(other, record)) and not same_device(other, record)
     ]
+
+
+def _put_export(new: Path, record: TuningRecord, exports: Path | None) -> None:
+    """Copy the exported model that the recommended engine runs."""
+    form = FORMATS.get(record.recommendation.engine) if record.recommendation else None
+    if form and exports and (exports / form).is_dir() and not (new / form).exists():
+        shutil.copytree(exports / form, new / form)
 
 
 def _put_beside(folder: Path, data: bytes) -> None:
@@ -186,8 +225,8 @@ def read(folder: str | os.PathLike[str]) -> Tuned:
         raise InvalidRecord(f"Tuned folder not found: {path}.")
     manifest = _read_manifest(path)
     others = _other_records(manifest.files)
-    for name in (MODEL, RECORD, *others):
-        if not (path / name).is_file():
+    for name in dict.fromkeys((MODEL, RECORD, *others, *manifest.files)):
+        if not _is_inside(name) or not (path / name).is_file():
             raise InvalidRecord(f"{path} is damaged: {name} is missing. Tune the model again.")
         if manifest.files.get(name) != sha256_of(path / name):
             raise InvalidRecord(
@@ -200,6 +239,11 @@ def read(folder: str | os.PathLike[str]) -> Tuned:
             f"{path} holds a record without a recommendation. Tune the model again."
         )
     return Tuned(first, path / MODEL, tuple(rest))
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name that a manifest lists leads nowhere but into the folder."""
+    return not {"..", ""} & set(name.split("/")) and "\\" not in name
 
 
 def _read_manifest(path: Path) -> Manifest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autotune import engines, host
@@ -11,6 +12,7 @@ from autotune.batchable import check_rows_independent, refuse_unbatchable
 from autotune.describe import describe_machine, describe_model
 from autotune.device import device_of
 from autotune.inputs import fit_sample
+from autotune.lineup import LineUp
 from autotune.measure import InProcessProbe
 from autotune.records import Loaded
 from autotune.workload import Synthetic, Workload
@@ -26,6 +28,7 @@ def set_up(
     source: str,
     seed: int,
     *,
+    exports: Path | None = None,
     threads: int | None = None,
     siblings_bytes: int = 0,
 ) -> tuple[InProcessProbe, Loaded]:
@@ -37,6 +40,7 @@ def set_up(
         names: Engines to make ready; None for all.
         source: How the record calls the place that the model came from.
         seed: Seed for drawn rows.
+        exports: Where exported models are put; None for a folder that goes with the probe.
         threads: What the backend's threads of one call were set to; None for its default.
         siblings_bytes: What the tuner's other children hold by now.
 
@@ -53,15 +57,10 @@ def set_up(
     device = device_of(backend)
     allocator = allocator_of(backend, device.kind)
     names = (*(names or engines.NAMES), engines.BASELINE)
-    probe = InProcessProbe(
-        model,
-        workload,
-        allocator,
-        names,
-        device,
-        threads=threads,
-        siblings_bytes=siblings_bytes,
-    )
+    if threads is not None:  # the others are told their threads, in the process without
+        names = tuple(filter(engines.threads_are_the_process, names))
+    lineup = LineUp(model, workload, names, exports, threads)
+    probe = InProcessProbe(lineup, workload, allocator, device, siblings_bytes=siblings_bytes)
     if probe.guard.blind:
         warnings.append(f"Memory of {device.name} is not watched: {probe.guard.blind}.")
     loaded = Loaded(

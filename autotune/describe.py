@@ -16,7 +16,10 @@ from autotune.workload import Spec
 if TYPE_CHECKING:
     import keras
 
-_PACKAGES = ("keras-autotune", "keras", "tensorflow", "jax", "torch", "numpy", "optuna")
+_PACKAGES = (
+    *("keras-autotune", "keras", "tensorflow", "jax", "torch", "onnxruntime", "openvino"),
+    *("numpy", "optuna", "msgspec", "optree", "psutil", "ml-dtypes", "nvidia-ml-py"),
+)
 
 
 def describe_machine(device: Device) -> Machine:

@@ -149,7 +149,7 @@ class Driver:
 
     def _next_plan(self, remaining_s: float) -> Plan | None:
         if self._strategy == "sampler":
-            return plan_race(self._standing)
+            return plan_race(self._standing, remaining_s)
         bounds = Bounds(self._standing, remaining_s, self._refused)
         return plan_search(self._standing, bounds, self._lanes)
 

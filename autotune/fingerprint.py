@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from autotune.describe import describe_machine, describe_model
 from autotune.device import Device, device_of
+from autotune.engines import FORMATS
 from autotune.errors import one_line
 from autotune.matching import memory_of, same_memory
 from autotune.records import Input, Machine, ModelInfo, TuningRecord
@@ -42,11 +43,16 @@ class Here:
     machine: Machine | None
 
 
-def look_around() -> Here:
-    """Look at what runs models here; starts Keras's backend, and never raises on its account."""
-    import keras
+def look_around(backend: str | None = None) -> Here:
+    """Look at what runs models here; starts Keras's backend, and never raises on its account.
 
-    backend = keras.config.backend()
+    Args:
+        backend: Which backend that is, "" for none, where Keras is not to be imported.
+    """
+    if backend is None:
+        import keras
+
+        backend = keras.config.backend()
     try:
         device = device_of(backend)
         return Here(backend, device, describe_machine(device))
@@ -110,6 +116,8 @@ def _of_versions(
     """Compare what runs the model: Keras, its backend, and an engine that is a package itself."""
     engine = record.recommendation.engine if record.recommendation else ""
     packages = dict.fromkeys(("keras", record.model.backend if record.model else "", engine))
+    if engine in FORMATS:  # it runs an exported model, without Keras
+        packages = {engine: None}
     for package in packages:
         then, now = tuned.get(package), here.get(package)
         if then and (now is None or release_of(then) != release_of(now)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 from collections.abc import Iterable, Iterator
@@ -146,6 +147,12 @@ def cpu_quota() -> float | None:
             if int(quota) > 0:  # version 1 writes -1 for none, version 2 "max"
                 quotas.append(int(quota) / int(period))
     return min(quotas, default=None)
+
+
+def usable_cpus() -> int:
+    """How many threads can run at once: processors of this process, or less where a quota is."""
+    quota = cpu_quota()
+    return cpu_count() if quota is None else max(1, min(cpu_count(), math.ceil(quota)))
 
 
 def cpu_name() -> str:

@@ -58,6 +58,10 @@ def merged(parts: Sequence[Measurement]) -> Measurement:
         device_waste_bytes=max(part.device_waste_bytes for part in parts),
         disturbed=sum(part.disturbed for part in parts),
         warnings=tuple(dict.fromkeys(w for part in parts for w in part.warnings)),
+        largest_error=max(part.largest_error for part in parts),
+        changed_classes=max(
+            (p.changed_classes for p in parts if p.changed_classes is not None), default=None
+        ),
     )
 
 

@@ -34,7 +34,7 @@ def look_around(standing: Standing, bounds: Bounds, lanes: Sequence[Lane]) -> li
     size = _plateau_of(standing, first)
     if size is None or standing.best is None:
         return []
-    hopeful = [lane for lane in others if may_be_best(standing, lane, lanes)]
+    hopeful = [lane for lane in others if _may_be_best(standing, lane, lanes)]
     looks = [_looks(standing, bounds, lane, size) for lane in hopeful]
     wanted = list(itertools.chain.from_iterable(looks))
     if not wanted:
@@ -62,7 +62,7 @@ def _plateau_of(standing: Standing, lane: Lane) -> int | None:
     return next(good, None)
 
 
-def may_be_best(standing: Standing, lane: Lane, lanes: Sequence[Lane]) -> bool:
+def _may_be_best(standing: Standing, lane: Lane, lanes: Sequence[Lane]) -> bool:
     """Whether a lane may hold the answer, or nothing is known of it yet."""
     line = _line(standing, lane)
     if not line and standing.of_lane(lane):
@@ -75,6 +75,17 @@ def may_be_best(standing: Standing, lane: Lane, lanes: Sequence[Lane]) -> bool:
         known = _line(standing, single)  # of the same engine
         return bool(known) and _hope(standing, known) + IN_FLIGHT >= best
     return _hope(standing, line) >= best
+
+
+def is_near_best(standing: Standing, lane: Lane) -> bool:
+    """Whether a lane may hold the answer as far as it has been tried."""
+    line = _line(standing, lane)
+    return bool(line) and _is_near(standing, max(line, key=lambda c: standing.levels[c]))
+
+
+def _is_near(standing: Standing, own: Candidate) -> bool:
+    best = max(standing.allowed, key=lambda c: standing.levels[c])
+    return own == best or standing.gap(best, own).low <= NEAR
 
 
 def _level_of_best(standing: Standing) -> float:
@@ -138,7 +149,7 @@ def _next_to_best(standing: Standing, bounds: Bounds, lane: Lane) -> Iterator[in
         yield from (_rung_below(size / APART, goal) for size in standing.of_lane(lane)[:1])
         return
     own = max(line, key=lambda c: standing.levels[c])
-    if standing.levels[own] >= _level_of_best(standing) - NEAR:
+    if _is_near(standing, own):
         yield _rung_below(own.batch_size - 1, goal)
     above = min(2 * own.batch_size, top_of(goal))
     if not _is_dear(standing, bounds, lane, line, above):

@@ -19,6 +19,8 @@ Nested = Any
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+FEW_BYTES = 2**20  # outputs that may be held twice
+
 
 def flatten(nested: Nested) -> tuple[list[Any], optree.PyTreeSpec]:
     """Return the arrays of a nesting in their order, and the nesting without them."""
@@ -102,6 +104,41 @@ def join(parts: Iterable[Nested], rows: int, out: Nested = None) -> Nested:
         ends = [fill(*each) for each in zip(rooms, itertools.repeat(start), flatten(part)[0])]
         start = ends[0]
     return structure.unflatten(rooms)
+
+
+class Joiner:
+    """Joins the arrays of batches that come one by one.
+
+    Few bytes are kept as they come and copied at the end, all in one go, which costs least
+    between two batches. Many are copied to their place at once, so that they are not held twice.
+
+    Args:
+        rows: How many rows there will be in all.
+        first: The first array, which is to be put as well.
+
+    Attributes:
+        put: Takes the next array.
+        whole: Returns the rows; all must have been put.
+    """
+
+    def __init__(self, rows: int, first: Array) -> None:
+        self._rows = rows
+        self._parts: list[Array] = []
+        self._done = 0
+        self.put: Callable[[Array], object] = self._parts.append
+        self.whole: Callable[[], Nested] = self._concatenated
+        if rows * first.nbytes > FEW_BYTES * len(first) or first.dtype.kind not in "biufc":
+            self._room = room_for(rows, first)
+            self.put, self.whole = self._copy, lambda: self._room
+
+    def _copy(self, part: Array) -> None:
+        self._done = fill(self._room, self._done, part)
+
+    def _concatenated(self) -> Nested:
+        try:
+            return np.concatenate(self._parts)
+        except ValueError:  # rows of different shapes: `join` says so
+            return join(self._parts, self._rows)
 
 
 def check_out(out: Nested, outputs: Nested, rows: int) -> None:

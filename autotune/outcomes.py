@@ -81,6 +81,10 @@ class Measurement(
         memory_limit_bytes: The highest peak that was allowed then, which falls when others take
             memory; None where that is not known.
         warnings: What a reader of the figures should know.
+        largest_error: Largest difference from the outputs of `keras` for the same rows, as a share
+            of the output's largest value; 0 where nothing was compared.
+        changed_classes: Share of rows whose largest output stands elsewhere than with `keras`,
+            near ties and all; None where no output has scores to choose from.
     """
 
     span_s: float | None = None
@@ -94,6 +98,8 @@ class Measurement(
     disturbed: int = 0
     memory_limit_bytes: int | None = None
     warnings: tuple[str, ...] = ()
+    largest_error: float = 0.0
+    changed_classes: float | None = None
 
     def __post_init__(self) -> None:
         if not self.times_s or not all(0 < t < math.inf for t in self.times_s):

@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from autotune import artifact, fingerprint, mapped
+from autotune import artifact, mapped
 from autotune.fitting import Allowance
 from autotune.flights import fly
 from autotune.gathering import Done, check_rows, collect, collect_all
@@ -23,7 +23,8 @@ from autotune.nesting import Nested, head, leaves_of
 from autotune.pace import Pace
 from autotune.records import Recommendation, TuningRecord
 from autotune.runner import Runner
-from autotune.runners import Ready, Runners, one_empty_row
+from autotune.runners import Ready, Runners, glance, one_empty_row
+from autotune.sources import KerasSource, Source
 from autotune.splitting import Splitter
 from autotune.stats import Counters, Stats
 from autotune.terminal import count_rows_done
@@ -59,8 +60,9 @@ class TunedPredictor:
 
     Args:
         record: The tuning run.
-        open_model: Opens the model.
+        source: Opens the model, or makes what runs batches of it.
         put_model: Writes the model to a path, as `.keras`.
+        exports: A folder with what was exported of the model, which is saved with it.
 
     Attributes:
         strict: Whether running out of memory is an error. By default the batch size steps down,
@@ -70,30 +72,31 @@ class TunedPredictor:
     def __init__(
         self,
         record: TuningRecord,
-        open_model: Callable[[], keras.Model],
+        source: Source | Callable[[], keras.Model],
         put_model: Callable[[Path], object],
+        exports: Path | None = None,
     ) -> None:
         assert record.recommendation is not None  # noqa: S101  search has set it
         self.strict = False
         self._record = record
-        self._recommendation = record.recommendation
+        self._source = KerasSource(source, exports) if callable(source) else source
         self._put_model = put_model
-        self._pace = Pace(self._recommendation.batch_size)
+        self._exports = exports
         self._counters = Counters()
-        self._runners = Runners(
-            self._recommendation.engine,
-            self._recommendation.batch_size,
-            open_model,
-            self._pace,
-            self._counters,
-        )
+        self._runners: Runners | None = None
         self._lock = threading.RLock()
         self._pool: ThreadPoolExecutor | None = None
         self._allowance: Allowance | None = None
         self._look_after = 0.0
-        self._plans: dict[tuple[Any, ...], Plan] = {}
+        self._plans: dict[Hashable, Plan] = {}
+        self._go_by(record.recommendation)
+
+    def _go_by(self, recommendation: Recommendation) -> None:
+        way = recommendation.candidate
+        self._recommendation = recommendation
+        self._pace = Pace(way.batch_size)
         self._splitters = {
-            any_size: Splitter(self._recommendation.candidate, record.outcomes, any_size=any_size)
+            any_size: Splitter(way, self._record.outcomes, any_size=any_size)
             for any_size in (True, False)
         }
 
@@ -117,12 +120,33 @@ class TunedPredictor:
 
     @property
     def model(self) -> keras.Model:
-        """The model; opened when first asked for."""
+        """The Keras model; opened when first asked for."""
+        self.open()
+        return self._source.model
+
+    def open(self) -> Runners:
+        """Open what runs batches, unless that is done; the first prediction does it otherwise.
+
+        Where the tuned engine is not installed, or its threads cannot be set in this process any
+        more, the best of what was measured without is taken, with a warning.
+        """
         with self._lock:
-            model = self._runners.model
-            if self._allowance is None:
-                self._allowance = Allowance(self._record, fingerprint.look_around().device)
-            return model
+            if self._runners is None:
+                self._take_what_there_is()
+                way = self._recommendation.candidate
+                runners = Runners(self._source, way, self._pace, self._counters)
+                self._allowance = Allowance(self._record, self._source.look_around().device)
+                self._runners = runners
+            return self._runners
+
+    def _take_what_there_is(self) -> None:
+        why = self._source.why_not(self._recommendation.candidate)
+        if why:
+            from autotune.fallback import recommendation_among
+
+            usable = recommendation_among(self._record, lambda way: not self._source.why_not(way))
+            self._go_by(usable)
+            _log.warning("%s Running %s in its place.", why, usable.candidate)
 
     def __call__(self, x: Any) -> Nested:
         """Same as `predict`."""
@@ -148,8 +172,8 @@ class TunedPredictor:
             InvalidSample: The rows do not fit the model, before any of them is run; or the outputs
                 do not fit `out`, or batches have outputs of different shapes.
         """
-        if out is None and not progress and type(x) is np.ndarray and self._pace.at_ease:
-            plan = self._plans.get((x.dtype, x.shape))
+        if out is None and not progress and self._pace.at_ease:
+            plan = self._plans.get(_shapes(x))
             if plan is not None:
                 return self._follow(plan, x)
         if is_source(x):
@@ -159,8 +183,8 @@ class TunedPredictor:
         if out is None and not progress and rows:
             plan = runner, self._split(rows, runner)
             if self._is_short(plan, arrays):
-                if self._pace.at_ease and self._runners.needs_no_look(x):
-                    self._keep(plan, arrays)
+                if self._pace.at_ease and self._needs_no_look(x):
+                    self._keep(plan, x)
                 return self._follow(plan, arrays)
         self._look_at_memory()
         done = self._run(self._cut(arrays, rows, runner))
@@ -177,11 +201,10 @@ class TunedPredictor:
         return in_turn and isinstance(x, np.ndarray) and not mapped.is_mapped(x)
 
     def _keep(self, plan: Plan, x: Nested) -> None:
-        """Remember the way for arrays of this shape, if it is that of any such array."""
-        if isinstance(x, np.ndarray):
-            if len(self._plans) >= MOST_PLANS:
-                self._plans.clear()
-            self._plans[x.dtype, x.shape] = plan
+        """Remember the way for arrays of these shapes."""
+        if len(self._plans) >= MOST_PLANS:
+            self._plans.clear()
+        self._plans[_shapes(x)] = plan
 
     def _follow(self, plan: Plan, x: Nested) -> Nested:
         """Run rows the way that was found for such; the usual case, with nothing left to ask."""
@@ -227,20 +250,21 @@ class TunedPredictor:
             InvalidInput: The folder holds something else, or the model cannot be saved.
             EnvironmentFault: It cannot be written.
         """
-        artifact.write(Path(path), self._record, self._put_model)
+        artifact.write(Path(path), self._record, self._put_model, self._exports)
 
     def _predict_source(self, source: Any, out: Nested, progress: bool) -> Nested:
         """Predict rows that come piece by piece, in batches of the tuned size."""
-        arrays = map(self._runners.read, pieces(source))
+        arrays = map(self.open().read, pieces(source))
         done = self._run(self._cut_all(rebatch(arrays, self._pace.limit)))
         outputs, rows = collect_all(count_rows_done(done) if progress else done, out)
         self._counters.answered(rows)
         return outputs
 
     def _ready(self, x: Any) -> Ready:
-        if not self._runners.is_open:
-            _ = self.model  # with a look at the memory that is free before anything has run
-        return self._runners.ready(x)
+        return (self._runners or self.open()).ready(x)
+
+    def _needs_no_look(self, x: Any) -> bool:
+        return self._runners is not None and self._runners.needs_no_look(x)
 
     def _split(self, rows: int, runner: Runner) -> tuple[int, ...]:
         """Split rows that nothing follows into the batches that end soonest."""
@@ -314,3 +338,8 @@ class TunedPredictor:
                 return
             self._look_after = time.monotonic() + LOOK_EVERY_S
         self.hold_to_memory()
+
+
+def _shapes(x: Any) -> Hashable:
+    """What arrays have in common that are run in the same way; None for what is none."""
+    return (x.dtype, x.shape) if type(x) is np.ndarray else glance(x)

@@ -13,7 +13,7 @@ import optree
 
 from autotune.engines import Engine
 from autotune.errors import is_out_of_memory, one_line
-from autotune.nesting import Array, Nested, fill, head, join, room_for
+from autotune.nesting import Array, Joiner, Nested, head, join
 from autotune.pace import Pace
 from autotune.stats import Counters
 
@@ -105,43 +105,45 @@ class Runner:
         Raises:
             Exception: As `run`.
         """
-        outputs, done = self._begin(x, sizes, strict)
-        if done == len(x):
-            return outputs
-        rest = self._go_on(x, done, strict)
-        if isinstance(outputs, np.ndarray):  # it has room for the rest
-            for part in rest:
-                done = fill(outputs, done, part)
-            return outputs
-        return join(itertools.chain((outputs,), rest) if done else rest, len(x))
+        first, joiner, done = self._begin(x, sizes, strict)
+        if joiner is None:
+            if done == len(x):
+                return first
+            rest = self._go_on(x, done, strict)
+            return join(itertools.chain((first,), rest) if done else rest, len(x))
+        for part in self._go_on(x, done, strict):
+            joiner.put(part)
+        return joiner.whole()
 
-    def _begin(self, x: Array, sizes: Sequence[int], strict: bool) -> tuple[Nested, int]:
-        """Run batches until one runs out of memory; return their outputs, and for how many rows.
+    def _begin(
+        self, x: Array, sizes: Sequence[int], strict: bool
+    ) -> tuple[Nested, Joiner | None, int]:
+        """Run batches until one runs out of memory; return the outputs, and for how many rows.
 
-        They lie in an array for all rows. Where a batch has other outputs than one array, that is
-        the only one that is run.
+        Where a batch has other outputs than one array, that is the only one that is run, and they
+        are returned as they are.
         """
-        engine, start, size, done, width, room = self._engine, 0, 0, 0, 0, None
+        engine, start, size, put, joiner = self._engine, 0, 0, None, None
+        batches = 0
         try:
             for size in sizes:
                 part = engine(x[start : start + size])
-                if room is None:
+                if put is None:
                     if not isinstance(part, np.ndarray):
                         self._counters.ran(1)
-                        return part, size
-                    room, width = room_for(len(x), part), part.size // size
-                if part.size != size * width:
-                    fill(room, start, part)  # says so
-                room[start : start + size] = part
+                        return part, None, size
+                    joiner = Joiner(len(x), part)
+                    put = joiner.put
+                put(part)
                 start += size
-                done += 1
+                batches += 1
         except Exception as error:
             if self._is_fatal(error, size, strict):
                 raise
-        self._counters.ran(done)
-        if done and self._pace.is_news(sizes[0]):
+        self._counters.ran(batches)
+        if batches and self._pace.is_news(sizes[0]):
             self._pace.ran(sizes[0], self.at_most(self._pace.limit))
-        return room, start
+        return None, joiner, start
 
     def _go_on(self, x: Array, start: int, strict: bool) -> Iterator[Nested]:
         """Run the rows from `start` on, in batches as large as may be."""

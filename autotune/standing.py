@@ -139,6 +139,18 @@ class Standing:
         ]
         return sum(flags) > ALWAYS * len(flags)
 
+    @cached_property
+    def calm_share(self) -> float:
+        """Share of the time so far in which nothing disturbed."""
+        spent_s = sum(block.outcome.elapsed_s for block in self.blocks)
+        calm_s = sum(
+            block.outcome.elapsed_s
+            for block in self.blocks
+            if block.purpose != "wait"
+            and not (isinstance(block.outcome, Measurement) and block.outcome.is_disturbed)
+        )
+        return calm_s / spent_s if spent_s else 1.0
+
     @property
     def is_disturbed_now(self) -> bool:
         """Whether something disturbed the last probe."""

@@ -15,11 +15,11 @@ from autotune.bounds import Bounds, at
 from autotune.confirming import Confirmation
 from autotune.judging import Lane
 from autotune.ladder import anchor, climb
-from autotune.lanes import look_around, may_be_best
+from autotune.lanes import is_near_best, look_around
 from autotune.outcomes import Candidate, Purpose
 from autotune.racing import unresolved
 from autotune.refining import refine
-from autotune.standing import Standing
+from autotune.standing import OFTEN, Standing
 
 FIELD = 6  # candidates in a round: more would stretch it over too much time
 BASELINE_ROUNDS = 5  # quiet ones are enough for what only stands beside the answer
@@ -40,20 +40,41 @@ def plan_search(standing: Standing, bounds: Bounds, lanes: Sequence[Lane]) -> Pl
     if isinstance(wanted, int):
         return Plan((at(lanes[0], wanted), *anchor(standing)))
     others = look_around(standing, bounds, lanes)
-    if not others and may_be_best(standing, lanes[0], lanes):
+    if not others and is_near_best(standing, lanes[0]):
         others = wanted
     if others:
         return Plan(tuple(dict.fromkeys([*others, *anchor(standing)])))
-    return plan_race(standing, refine(standing, bounds))
+    return plan_race(standing, bounds.remaining_s, refine(standing, bounds))
 
 
-def plan_race(standing: Standing, joiner: Candidate | None = None) -> Plan | None:
+def plan_race(
+    standing: Standing, remaining_s: float, joiner: Candidate | None = None
+) -> Plan | None:
     """Return a round of those that could still be the answer, and one that joins them."""
     doubtful = unresolved(standing)
     if not doubtful and joiner is None:
         return None
-    field = [joiner, standing.chosen, standing.best, *doubtful]
-    return Plan(tuple(dict.fromkeys(c for c in field if c is not None))[:FIELD])
+    field = [standing.chosen, standing.best, joiner, *doubtful]
+    names = dict.fromkeys(candidate for candidate in field if candidate is not None)
+    return Plan(tuple(_affordable(standing, list(names)[:FIELD], remaining_s)))
+
+
+def _affordable(
+    standing: Standing, field: Sequence[Candidate], remaining_s: float
+) -> list[Candidate]:
+    """Return the first of a field, as many as there is time to time often, and two at least.
+
+    A race that cannot be finished for all is finished for the best.
+    """
+    left_s = remaining_s * standing.calm_share / OFTEN
+    kept: list[Candidate] = []
+    for candidate in field:
+        known = standing.known.get(candidate)
+        left_s -= known.elapsed_s if known else 0.0
+        if left_s < 0 and len(kept) > 1:
+            break
+        kept.append(candidate)
+    return kept
 
 
 def plan_waiting(standing: Standing) -> Plan | None:

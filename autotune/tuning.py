@@ -11,6 +11,7 @@ import datetime
 import logging
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -29,6 +30,7 @@ from autotune.errors import (
 )
 from autotune.goal import MOST_ROWS_PER_SECOND, Goal
 from autotune.guard import PROCESS_PER_ALLOCATED
+from autotune.judging import Lane
 from autotune.nesting import Nested
 from autotune.outcomes import Candidate, Probe
 from autotune.predictor import TunedPredictor
@@ -38,7 +40,7 @@ from autotune.searching import check_arguments, search
 from autotune.studies import bind
 from autotune.subjects import Parcel, Subject, subject_of
 from autotune.units import format_bytes
-from autotune.ways import flights_here
+from autotune.ways import lanes_of
 from autotune.worker import DrawnRows, Load, SavedRows
 from autotune.workload import Synthetic, Workload
 
@@ -82,7 +84,9 @@ def tune(
         goal: What to maximise, and under which limits; by default the most rows per second.
         engines: Engines to try; None for all that can run the model here.
         concurrency: Numbers of batches in flight to try; None for powers of two up to the
-            processors that this process may use, by its affinity and CPU quota, at most 4.
+            processors that this process may use, by its affinity and CPU quota, at most 4, and
+            for 1, 2 and 3 on two. Several share the processors out, where their threads can be
+            set.
         budget_s: Seconds for probing; loading the model comes on top.
         isolation: "process" probes in a child, whose death harms nobody, and which is forked
             from a process that has the backend imported where that is safe; "spawn" never forks;
@@ -106,18 +110,19 @@ def tune(
     rows = sample if isinstance(sample, Synthetic) else Workload(sample).at_most(MAX_SAMPLE_BYTES)
     subject = subject_of(model)
     with contextlib.ExitStack() as stack:
-        probe, loaded = _make_ready(stack, subject, rows, isolation, engines, seed)
-        names, flights = loaded.engines, tuple(concurrency or flights_here())
-        if not names:
+        shelf = stack.enter_context(contextlib.ExitStack())
+        exports = Path(shelf.enter_context(tempfile.TemporaryDirectory(prefix="autotune-")))
+        probe, loaded = _make_ready(stack, subject, rows, isolation, engines, seed, exports)
+        lanes = lanes_of(loaded, concurrency)
+        if not lanes:
             raise EngineUnavailable(" ".join(loaded.unavailable.values()))
         if study is not None:
-            bind(study, _subject_matter(loaded, goal, names, flights))
+            bind(study, _subject_matter(loaded, goal, lanes))
         try:
             record = search(
                 probe,
                 goal,
-                engines=names,
-                concurrency=flights,
+                lanes=lanes,
                 budget_s=budget_s,
                 memory_limit_bytes=_memory_limit(goal, loaded),
                 study=study,
@@ -129,7 +134,10 @@ def tune(
         except NoFeasibleBatchSize as error:
             error.record = _complete(error.record, loaded, sample) if error.record else None
             raise
-    return TunedPredictor(_complete(record, loaded, sample), subject.open, subject.put)
+        record = _complete(record, loaded, sample)
+        predictor = TunedPredictor(record, subject.open, subject.put, exports)
+        weakref.finalize(predictor, shelf.pop_all().close)  # the folder goes with it
+        return predictor
 
 
 def _check(engines: Sequence[str] | None, isolation: str) -> None:
@@ -152,6 +160,7 @@ def _make_ready(
     isolation: Isolation,
     engines: Sequence[str] | None,
     seed: int,
+    exports: Path,
 ) -> tuple[Probe, Loaded]:
     """Make the probe, in a child or in this process, with model and rows loaded."""
     warning = why = backends.holds_gpu()
@@ -166,8 +175,8 @@ def _make_ready(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autotune-")))
         try:
             parcel = subject.pack(folder, rows)
-            request = _request(parcel, subject.name, folder, engines, seed)
-            scratch = (str(folder), *parcel.scratch)
+            request = _request(parcel, subject.name, folder, engines, seed, exports)
+            scratch = (str(folder), str(exports), *parcel.scratch)
             fork = isolation == "process"
             child = stack.enter_context(IsolatedProbe(request, fork=fork, scratch=scratch))
             return child, child.load()
@@ -180,7 +189,7 @@ def _make_ready(
             _log.warning("%s", warning)
     from autotune.bench import set_up
 
-    probe, loaded = set_up(subject.open(), rows, engines, subject.name, seed)
+    probe, loaded = set_up(subject.open(), rows, engines, subject.name, seed, exports=exports)
     if warning:
         loaded = msgspec.structs.replace(loaded, warnings=(*loaded.warnings, warning))
     return probe, loaded
@@ -192,6 +201,7 @@ def _request(
     folder: Path,
     engines: Sequence[str] | None,
     seed: int,
+    exports: Path,
 ) -> Load:
     """Write the rows that the child needs to `folder`, and say where everything lies."""
     sample: SavedRows | DrawnRows
@@ -211,20 +221,19 @@ def _request(
         expected=parcel.expected,
         save_to=parcel.save_to,
         seed=seed,
+        exports=str(exports),
     )
 
 
-def _subject_matter(
-    loaded: Loaded, goal: Goal, engines: Sequence[str], concurrency: Sequence[int]
-) -> dict[str, str]:
+def _subject_matter(loaded: Loaded, goal: Goal, lanes: Sequence[Lane]) -> dict[str, str]:
     """What all trials of one study must have in common."""
     return {
         "model": loaded.model.sha256,
         "sample": f"{loaded.sample_rows} rows of {loaded.model.inputs}",
         "goal": msgspec.json.encode(goal).decode(),
         "device": loaded.machine.device,
-        "engines": " ".join(engines),
-        "concurrency": " ".join(map(str, concurrency)),
+        "engines": " ".join(dict.fromkeys(engine for engine, _, _ in lanes)),
+        "concurrency": " ".join(map(str, dict.fromkeys(flights for _, flights, _ in lanes))),
     }
 
 

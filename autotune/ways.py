@@ -6,7 +6,10 @@ a call does alone, such as copying, and what its threads wait for each other, ot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autotune import host
+from autotune.judging import Lane
 from autotune.records import Loaded
 
 MAX_CONCURRENCY = 4
@@ -19,26 +22,33 @@ def processors_here() -> int:
 
 
 def flights_here() -> list[int]:
-    """Numbers of batches in flight: powers of two up to the processors, at most four."""
+    """Numbers of batches in flight: powers of two up to the processors, at most four.
+
+    On two processors also three: where two wait, the third has been seen to gain a third more.
+    """
     most = min(MAX_CONCURRENCY, processors_here())
-    return [flights for flights in (1, 2, 4) if flights <= most]
+    return [1, 2, 3] if most == 2 else [flights for flights in (1, 2, 4) if flights <= most]
 
 
-def ways_of(loaded: Loaded, engine: str) -> list[tuple[int, int | None]]:
-    """List the ways of running an engine's batches that are worth a try here.
+def lanes_of(loaded: Loaded, concurrency: Sequence[int] | None = None) -> list[Lane]:
+    """List what is worth a try here.
 
     Args:
         loaded: What is known of the engines.
-        engine: Name of the engine.
+        concurrency: Numbers of batches in flight; None for those that suit the processors.
 
     Returns:
-        Pairs of concurrency and threads of one call: first one call as the engine has it by
-        itself, then processors shared out among calls. None leaves the threads to the engine,
-        also where they cannot be set.
+        Engines with batches in flight and the threads of one call: alone a call has those that the
+        engine takes by itself, several share the processors out. None leaves the threads to the
+        engine, also where they cannot be set.
     """
-    processors = processors_here()
-    several = [flights for flights in flights_here() if flights > 1]
-    if processors == 2:
-        several.append(3)  # the third fills in: up to 1.4 times as fast as two
-    sets = engine in loaded.sets_threads
-    return [(1, None), *((n, max(1, processors // n) if sets else None) for n in several)]
+    flights = list(dict.fromkeys(concurrency or flights_here()))
+    return [
+        (engine, n, _threads(n) if n > 1 and engine in loaded.sets_threads else None)
+        for engine in loaded.engines
+        for n in flights
+    ]
+
+
+def _threads(flights: int) -> int:
+    return max(1, processors_here() // flights)

@@ -81,6 +81,7 @@ class Load(Struct, frozen=True, kw_only=True, tag="load"):
             arrived whole; "" for none.
         save_to: Where to save the model as `.keras`; "" for nowhere.
         seed: Seed for drawn rows.
+        exports: Where exported models are put; "" for a folder that goes with the child.
         threads: Threads of one call, to be set before the backend runs; None for its default.
         siblings_bytes: What the tuner's other children hold.
     """
@@ -94,6 +95,7 @@ class Load(Struct, frozen=True, kw_only=True, tag="load"):
     expected: str = ""
     save_to: str = ""
     seed: int = 0
+    exports: str = ""
     threads: int | None = None
     siblings_bytes: int = 0
 
@@ -215,6 +217,7 @@ def load(request: Load) -> tuple[InProcessProbe, Loaded]:
         request.engines,
         request.name,
         request.seed,
+        exports=Path(request.exports) if request.exports else None,
         threads=request.threads,
         siblings_bytes=request.siblings_bytes,
     )

@@ -17,6 +17,7 @@ from autotune.measure import MAX_BATCHES, MIN_CALLS, InProcessProbe
 from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory
 from autotune.workload import Workload
 from tests.guards import GIB, UNWATCHED, FreeMemory
+from tests.probes import probe_of
 
 SECONDS = 0.02
 MARKED = 16  # the batch size at which a watched model does something
@@ -31,7 +32,7 @@ def measured(outcome: object) -> Measurement:
 @pytest.fixture
 def probe(mlp: Any, rows: np.ndarray[Any, Any]) -> InProcessProbe:
     """A probe of an ordinary model, with both engines."""
-    return InProcessProbe(mlp, Workload(rows), NoAllocator(), ("keras", "compiled"), UNWATCHED)
+    return probe_of(mlp, Workload(rows), NoAllocator(), ("keras", "compiled"), UNWATCHED)
 
 
 @pytest.fixture
@@ -52,9 +53,7 @@ def watched(keras: Any, rows: np.ndarray[Any, Any]) -> Callable[..., InProcessPr
                     at_marked(x)
                 return super().predict_on_batch(x)
 
-        return InProcessProbe(
-            Watched(), workload or Workload(rows), NoAllocator(), ("keras",), device
-        )
+        return probe_of(Watched(), workload or Workload(rows), NoAllocator(), ("keras",), device)
 
     return make
 
@@ -117,7 +116,7 @@ def test_peak_memory_of_the_allocator_grows_with_the_batch(keras: Any) -> None:
     wide = [layers.Dense(1024, activation="relu"), layers.Dense(1)]
     model = keras.Sequential([keras.Input((10,)), *wide])
     sample = np.ones((4096, 10), np.float32)
-    probe = InProcessProbe(model, Workload(sample), allocator, ("keras",), UNWATCHED)
+    probe = probe_of(model, Workload(sample), allocator, ("keras",), UNWATCHED)
     few, many = (measured(probe(Candidate(n), SECONDS)).device_peak_bytes for n in (512, 4096))
     if few is None or many is None:
         pytest.skip("TensorFlow's allocator keeps no count on this CPU: needs oneDNN")

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from autotune.allocator import NoAllocator
-from autotune.measure import PARITY_ROWS, InProcessProbe
+from autotune.lineup import PARITY_ROWS
 from autotune.outcomes import Candidate, Failure, Measurement
 from autotune.workload import Workload
 from tests.guards import UNWATCHED
+from tests.probes import probe_of
 
 SECONDS = 0.02
 
@@ -32,9 +33,7 @@ def test_an_engine_with_another_answer_is_a_mismatch(
     drifting: Any, rows: np.ndarray[Any, Any]
 ) -> None:
     """An engine whose outputs are not those of `keras` is a failure that says by how much."""
-    probe = InProcessProbe(
-        drifting, Workload(rows), NoAllocator(), ("keras", "compiled"), UNWATCHED
-    )
+    probe = probe_of(drifting, Workload(rows), NoAllocator(), ("keras", "compiled"), UNWATCHED)
     outcome = probe(Candidate(8, "compiled"), SECONDS)
     assert isinstance(outcome, Failure)
     assert outcome.kind == "mismatch"
@@ -46,7 +45,7 @@ def test_an_engine_that_was_not_asked_for_is_a_mismatch(
     mlp: Any, rows: np.ndarray[Any, Any]
 ) -> None:
     """A candidate of an engine that is not ready fails, and is not measured with another."""
-    probe = InProcessProbe(mlp, Workload(rows), NoAllocator(), ("keras",), UNWATCHED)
+    probe = probe_of(mlp, Workload(rows), NoAllocator(), ("keras",), UNWATCHED)
     outcome = probe(Candidate(8, "compiled"), SECONDS)
     assert isinstance(outcome, Failure)
     assert (outcome.kind, outcome.message) == ("mismatch", "It was not asked for.")
@@ -64,9 +63,7 @@ def test_an_engine_that_cannot_run_the_model_is_left_out_with_the_reason(
         def predict_step(self, data: Any) -> Any:
             return super().predict_step(data)
 
-    probe = InProcessProbe(
-        OwnWay(), Workload(rows), NoAllocator(), ("keras", "compiled"), UNWATCHED
-    )
+    probe = probe_of(OwnWay(), Workload(rows), NoAllocator(), ("keras", "compiled"), UNWATCHED)
     assert probe.engines == ("keras",)
     assert "overrides predict_step()" in probe.unavailable["compiled"]
     outcome = probe(Candidate(8, "compiled"), SECONDS)
@@ -79,5 +76,5 @@ def test_an_engine_that_agrees_is_measured_at_every_size(
     mlp: Any, rows: np.ndarray[Any, Any], size: int
 ) -> None:
     """Sizes that are no multiple of the rows compared at once are compared and measured too."""
-    probe = InProcessProbe(mlp, Workload(rows), NoAllocator(), ("compiled",), UNWATCHED)
+    probe = probe_of(mlp, Workload(rows), NoAllocator(), ("compiled",), UNWATCHED)
     assert isinstance(probe(Candidate(size, "compiled"), SECONDS), Measurement)

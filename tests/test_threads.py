@@ -14,10 +14,10 @@ import pytest
 
 from autotune import backends
 from autotune.allocator import NoAllocator
-from autotune.measure import InProcessProbe
 from autotune.outcomes import Candidate, Failure, Measurement
 from autotune.workload import Workload
 from tests.guards import UNWATCHED
+from tests.probes import probe_of
 
 HOME = Path(__file__).parents[1]
 ONE_AND_A_BIT = 1.3  # processors that one thread keeps busy: the rest is the interpreter's
@@ -97,7 +97,7 @@ def test_in_a_process_with_one_number_another_is_a_mismatch(
 ) -> None:
     """Threads of the process are not changed for a candidate, and it is not tried without them."""
     engines = ("keras", "compiled")
-    probe = InProcessProbe(mlp, rows_of_ten, NoAllocator(), engines, UNWATCHED, threads=2)
+    probe = probe_of(mlp, rows_of_ten, NoAllocator(), engines, UNWATCHED, threads=2)
     for engine in engines:
         assert isinstance(probe(Candidate(8, engine, threads=2), 0.01), Measurement)
         for threads in (None, 1):
@@ -116,14 +116,14 @@ def test_an_engine_with_sessions_has_one_for_each_number_of_threads(
     built: list[int | None] = []
     build = engines.build
 
-    def count(name: str, *arguments: Any, threads: int | None = None) -> engines.Engine:
+    def count(name: str, model: Any, example: Any, **settings: Any) -> engines.Engine:
         if name == "compiled":
-            built.append(threads)
-        return build(name, *arguments)
+            built.append(settings["threads"])
+        return build(name, model, example)
 
-    monkeypatch.setattr(engines, "THREADS_PER_SESSION", ("compiled",))
+    monkeypatch.setattr(engines, "threads_are_the_process", lambda name: name != "compiled")
     monkeypatch.setattr(engines, "build", count)
-    probe = InProcessProbe(mlp, rows_of_ten, NoAllocator(), ("compiled",), UNWATCHED)
+    probe = probe_of(mlp, rows_of_ten, NoAllocator(), ("compiled",), UNWATCHED)
     for threads in (1, 2, None, 1, 2):
         outcome = probe(Candidate(8, "compiled", threads=threads), 0.01)
         assert isinstance(outcome, Measurement)

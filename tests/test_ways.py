@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from autotune import host
 from autotune.records import Loaded, Machine, ModelInfo
-from autotune.ways import flights_here, processors_here, ways_of
+from autotune.ways import flights_here, lanes_of, processors_here
 
 MODEL = ModelInfo(
     name="m",
@@ -63,12 +64,12 @@ def test_calls_in_flight_share_the_processors(
 ) -> None:
     """Threads times calls in flight are as many as processors, but for one call too many of two."""
     of_machine(monkeypatch, count, None)
-    assert ways_of(LOADED, "keras") == ways
+    assert lanes_of(LOADED) == [("keras", *way) for way in ways]
 
 
 @pytest.mark.parametrize(
     ("count", "quota", "processors", "flights"),
-    [(64, 2.0, 2, [1, 2]), (64, 0.5, 1, [1]), (64, 1.6, 2, [1, 2]), (2, 8.0, 2, [1, 2])],
+    [(64, 2.0, 2, [1, 2, 3]), (64, 0.5, 1, [1]), (64, 1.6, 2, [1, 2, 3]), (2, 8.0, 2, [1, 2, 3])],
 )
 def test_a_quota_counts_as_processors(
     monkeypatch: pytest.MonkeyPatch, count: int, quota: float, processors: int, flights: list[int]
@@ -84,4 +85,12 @@ def test_where_threads_cannot_be_set_they_are_left_to_the_engine(
 ) -> None:
     """Batches in flight are tried there too."""
     of_machine(monkeypatch, 2, None)
-    assert ways_of(LOADED, "xla") == [(1, None), (2, None), (3, None)]
+    loaded = msgspec.structs.replace(LOADED, engines=("keras", "xla"))
+    of_xla = [lane[1:] for lane in lanes_of(loaded) if lane[0] == "xla"]
+    assert of_xla == [(1, None), (2, None), (3, None)]
+
+
+def test_numbers_in_flight_may_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then these are tried and no others; the threads follow from the processors."""
+    of_machine(monkeypatch, 8, None)
+    assert lanes_of(LOADED, [2, 8, 2]) == [("keras", 2, 4), ("keras", 8, 1)]

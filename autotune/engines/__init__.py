@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from autotune.errors import EngineUnavailable
-from autotune.nesting import Array, Nested, flatten, leaf_names
+from autotune.nesting import Nested
+from autotune.parity import compare
 
 if TYPE_CHECKING:
     import keras
 
+    from autotune.exports import Exports
+
 REFERENCE = "keras"
-NAMES = ("keras", "compiled", "xla")
+NAMES = ("keras", "compiled", "xla", "onnxruntime", "openvino")
 BASELINE = "predict"  # what most people run: never a choice, only something to compare with
-THREADS_PER_SESSION: tuple[str, ...] = ()  # engines that are told their threads when they are built
+FORMATS = {"onnxruntime": "onnx", "openvino": "openvino"}
+"""Engines that run an exported model, without Keras: the format of each, and its extra."""
 
 
 class Engine(Protocol):
@@ -44,20 +51,31 @@ def threads_are_the_process(name: str) -> bool:
     """Tell whether an engine's calls have the threads that the backend has in this process.
 
     All of a process's engines of that kind have the same number then, set before the first call;
-    of the others each is told when it is built.
+    an engine that runs an exported model is told its own when it is built.
     """
-    return name not in THREADS_PER_SESSION
+    return name not in FORMATS
 
 
-def build(name: str, model: keras.Model, example: Nested, *, threads: int | None = None) -> Engine:
+def build(
+    name: str,
+    model: keras.Model,
+    example: Nested,
+    *,
+    threads: int | None = None,
+    concurrency: int = 1,
+    exports: Exports | None = None,
+) -> Engine:
     """Make an engine for a model.
 
     Args:
         name: One of `NAMES`, or `BASELINE`.
         model: The model, built.
         example: A batch as it will come: its nesting, shapes and dtypes.
-        threads: Threads of one call, for an engine of `THREADS_PER_SESSION`; None leaves it to
-            the engine.
+        threads: Threads of one call, for an engine that runs an exported model; None for as many
+            as there are processors for it.
+        concurrency: How many calls will be in flight at once.
+        exports: Where to take the exported model from, for an engine that runs one; None to
+            export it to a temporary folder that goes with the engine.
 
     Raises:
         EngineUnavailable: There is no such engine, or it cannot run this model; the message
@@ -82,44 +100,68 @@ def build(name: str, model: keras.Model, example: Nested, *, threads: int | None
             from autotune.engines.predict import PredictEngine
 
             return PredictEngine(model)
+    if name in FORMATS:
+        _refuse_if_not_installed(name)
+        if exports is None:
+            return _build_apart(name, model, example, threads, concurrency)
+        return open_exported(name, exports.folder_of(FORMATS[name]), threads, concurrency)
     raise EngineUnavailable(f"There is no engine {name!r}; there are: {', '.join(NAMES)}.")
 
 
-def difference(got: Nested, expected: Nested) -> str | None:
-    """Compare an engine's outputs with those of the reference for the same rows.
+def open_exported(
+    name: str, folder: Path, threads: int | None = None, concurrency: int = 1
+) -> Engine:
+    """Make an engine from an exported model, without Keras.
 
-    Returns:
-        None where they agree in nesting, dtype, shape and values; else half a sentence that
-        says where they do not.
+    Args:
+        name: One of `FORMATS`.
+        folder: What `Exports.folder_of` returned, or a copy of it.
+        threads: Threads of one call; None for as many as there are processors for it.
+        concurrency: How many calls will be in flight at once.
+
+    Raises:
+        EngineUnavailable: The engine is not installed, or cannot run the files.
+        InvalidRecord: The folder holds no exported model.
     """
-    got_leaves, got_structure = flatten(got)
-    leaves, structure = flatten(expected)
-    if got_structure != structure:
-        return f"the outputs are nested as {got_structure}, not as {structure}"
-    for name, a, b in zip(leaf_names(expected), got_leaves, leaves, strict=True):
-        where = f"output {name!r}" if name else "the output"
-        if a.dtype != b.dtype or a.shape != b.shape:
-            return f"{where} is {a.dtype}{a.shape}, not {b.dtype}{b.shape}"
-        error = _largest_error(a, b)
-        if error > 1:
-            return f"{where} differs from that of keras by {error:.1f} times what is tolerated"
-    return None
+    if name == "onnxruntime":
+        from autotune.engines.onnxruntime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(folder, threads, concurrency)
+    if name == "openvino":
+        from autotune.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(folder, threads, concurrency)
+    raise EngineUnavailable(f"The {name!r} engine runs no exported model: {', '.join(FORMATS)} do.")
 
 
-def _largest_error(got: Array, expected: Array) -> float:
-    """Largest difference as a multiple of the tolerance for the dtype; infinite for a bad NaN.
+def difference(got: Nested, expected: Nested, depth: int = 1) -> str | None:
+    """Say in half a sentence where outputs are not those of the reference; None where they agree.
 
-    The tolerance is relative to each value and to the largest value of the output: a sum of
-    many terms is as exact as its largest term, not as its result.
+    `parity.compare` tells more, and what `depth` is.
     """
-    if expected.dtype.kind not in "fV":
-        return 0.0 if np.array_equal(got, expected) else np.inf
-    relative = 1e-2 if expected.dtype.itemsize < 4 else 1e-5
-    a, b = got.astype(np.float64), expected.astype(np.float64)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    if same.all():
-        return 0.0
-    scale = np.max(np.abs(b[np.isfinite(b)]), initial=0.0)
-    with np.errstate(invalid="ignore"):
-        error = np.abs(a - b) / (relative * (np.abs(b) + scale))
-    return float(np.max(np.where(same, 0.0, np.nan_to_num(error, nan=np.inf, posinf=np.inf))))
+    return compare(got, expected, depth).complaint
+
+
+def _build_apart(
+    name: str, model: keras.Model, example: Nested, threads: int | None, concurrency: int
+) -> Engine:
+    from autotune.exports import Exports
+
+    folder = Path(tempfile.mkdtemp(prefix="autotune-"))
+    try:
+        exported = Exports(model, example, folder).folder_of(FORMATS[name])
+        engine = open_exported(name, exported, threads, concurrency)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(engine, shutil.rmtree, folder, ignore_errors=True)
+    return engine
+
+
+def _refuse_if_not_installed(name: str) -> None:
+    """Refuse before an export is made for nothing."""
+    if importlib.util.find_spec(name) is None:
+        raise EngineUnavailable(
+            f"The {name!r} engine needs a package that is not installed: "
+            f"pip install 'keras-autotune[{FORMATS[name]}]'."
+        )

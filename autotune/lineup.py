@@ -1,0 +1,156 @@
+"""The line-up: the engines that this process runs candidates with, each proved against `keras`.
+
+An engine that runs an exported model is opened anew for each number of batches in flight and of
+threads, when the first candidate asks for it; of the others one serves all.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autotune import engines, host
+from autotune.engines import Engine
+from autotune.errors import EngineUnavailable
+from autotune.exports import Exports
+from autotune.judging import Lane, lane_of
+from autotune.nesting import Nested, flatten, head
+from autotune.outcomes import Candidate
+from autotune.parity import Parity, compare, depth_of
+from autotune.workload import Workload
+
+if TYPE_CHECKING:
+    import keras
+
+PARITY_ROWS = 64
+PARITY_BATCH = 8
+
+
+class LineUp:
+    """Engines of one model, ready to run.
+
+    Args:
+        model: The model, built.
+        workload: Rows that fit the model.
+        names: Engines to make ready.
+        folder: Where exported models are put; None for a folder that goes with the line-up.
+        threads: What the backend's threads of one call were set to; None for its default.
+
+    Attributes:
+        unavailable: Engines that cannot run this model, with the reason.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        workload: Workload,
+        names: Sequence[str],
+        folder: Path | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if folder is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="autotune-")
+            folder = Path(self._temporary.name)
+        self._model = model
+        self._workload = workload
+        self._threads = threads
+        self._depth = depth_of(model)
+        self._exports = Exports(model, workload.take(1), folder)
+        self._sessions: dict[Lane, tuple[Engine, int]] = {}
+        self._engines: dict[str, Engine] = {}
+        self._reference = engines.build(engines.REFERENCE, model, workload.take(1))
+        self._call_first(self._reference)
+        self.unavailable: dict[str, str] = {}
+        for name in names:
+            try:
+                self._make_ready(name)
+            except EngineUnavailable as error:
+                self.unavailable[name] = str(error)
+
+    def _make_ready(self, name: str) -> None:
+        if name == engines.REFERENCE:
+            self._engines[name] = self._reference
+        elif engines.threads_are_the_process(name):
+            engine = engines.build(name, self._model, self._workload.take(1))
+            self._call_first(engine)
+            self._engines[name] = engine
+        else:
+            self._engines[name] = self._session((name, 1, None))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the engines that are ready."""
+        return tuple(name for name in self._engines if name != engines.BASELINE)
+
+    def _call_first(self, engine: Engine) -> None:
+        """Run what must be run before anything is measured.
+
+        Graphs with a free batch axis come with the second size (docs/how-it-measures.md). Where
+        each size is a program, one will do: that of the batches which outputs are compared in.
+        """
+        for size in (PARITY_BATCH,) if engine.compiles_per_shape else (7, 5):
+            engine(self._workload.take(size))
+
+    def engine_of(self, candidate: Candidate) -> Engine:
+        """Return what runs a candidate's batches, with its threads.
+
+        Raises:
+            EngineUnavailable: There is none; the message says why in one sentence.
+        """
+        name = candidate.engine
+        # The reference is there also where it is only a baseline.
+        engine = self._reference if name == engines.REFERENCE else self._engines.get(name)
+        if engine is None:
+            raise EngineUnavailable(self.unavailable.get(name, "It was not asked for."))
+        if not engines.threads_are_the_process(name):
+            engine = self._session(lane_of(candidate))
+        elif candidate.threads != self._threads:
+            here = f"{self._threads} threads" if self._threads else "the threads of the backend"
+            raise EngineUnavailable(
+                f"The {name!r} engine has {here} for one call, and in this process that is fixed."
+            )
+        if candidate.concurrency > 1 and not engine.thread_safe:
+            raise EngineUnavailable(f"The {name!r} engine gives wrong answers under threads here.")
+        return engine
+
+    def _session(self, lane: Lane) -> Engine:
+        if lane not in self._sessions:
+            name, concurrency, threads = lane
+            before = host.resident_bytes()
+            session = engines.build(
+                name,
+                self._model,
+                self._workload.take(1),
+                threads=threads,
+                concurrency=concurrency,
+                exports=self._exports,
+            )
+            self._call_first(session)
+            self._sessions[lane] = session, before
+        return self._sessions[lane][0]
+
+    def resident_before(self, candidate: Candidate) -> int | None:
+        """What the process held before a candidate's session was opened, in bytes.
+
+        None for an engine that has no session: the framework's allocator counts what it takes.
+        """
+        session = self._sessions.get(lane_of(candidate))
+        return session[1] if session else None
+
+    def parity(self, batch: Nested, outputs: Nested) -> Parity:
+        """Compare the first rows with the reference's, run in batches that surely fit."""
+        found = []
+        for start in range(0, PARITY_ROWS, PARITY_BATCH):
+            rows = head(batch, PARITY_BATCH, start)
+            if len(flatten(rows)[0][0]) == 0:
+                break
+            got = head(outputs, PARITY_BATCH, start)
+            found.append(compare(got, self._reference(rows), self._depth))
+        changed = [one.changed_classes for one in found if one.changed_classes is not None]
+        return Parity(
+            max(one.largest_error for one in found),
+            sum(changed) / len(changed) if changed else None,
+            next((one.complaint for one in found if one.complaint), None),
+        )

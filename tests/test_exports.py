@@ -1,0 +1,186 @@
+"""Exporting a model: once, silently, proved, or refused in one sentence."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autotune import engines, exports
+from autotune.converters import quiet
+from autotune.errors import EngineUnavailable
+from autotune.exports import Exports
+from autotune.nesting import head
+from autotune.parity import Parity
+from autotune.signature import Signature
+from tests.exported import Case, bidirectional, dicts, mlp, stateful, text
+
+FORMS = [
+    pytest.param("onnx", marks=[pytest.mark.needs("onnxruntime"), pytest.mark.needs("tf2onnx")]),
+    pytest.param("openvino", marks=pytest.mark.needs("openvino")),
+]
+every_form = pytest.mark.parametrize("form", FORMS)
+
+
+@every_form
+def test_a_model_is_exported_once(keras: Any, tmp_path: Path, form: str) -> None:
+    """Asked again, the folder is the one that is there; nothing is written anew."""
+    model, rows = mlp(keras)
+    made = Exports(model, rows[:1], tmp_path)
+    folder = made.folder_of(form)
+    (folder / "mark").touch()
+    assert made.folder_of(form) == folder
+    assert (folder / "mark").exists()
+
+
+@every_form
+def test_an_export_prints_nothing(
+    keras: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], form: str
+) -> None:
+    """Neither Keras nor a converter says anything, on either stream."""
+    model, rows = dicts(keras)
+    model.predict_on_batch(head(rows, 1))
+    capfd.readouterr()
+    Exports(model, head(rows, 1), tmp_path).folder_of(form)
+    captured = capfd.readouterr()
+    lines = (captured.out + captured.err).splitlines()
+    assert [line for line in lines if not line.startswith(("I0000", "W0000", "WARNING: All"))] == []
+
+
+@pytest.mark.needs("openvino_telemetry")
+def test_an_export_is_not_reported_over_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO's converter believes that it runs in a test, and only while it converts."""
+    import openvino_telemetry
+
+    monkeypatch.delenv("CI", raising=False)
+    with quiet():
+        told = openvino_telemetry.Telemetry(
+            *("OVC", "1", "none"), backend=None, enable_opt_in_dialog=False, disable_in_ci=True
+        )
+        assert not told.consent
+    assert "CI" not in os.environ
+
+
+@every_form
+def test_the_model_is_as_it_was(keras: Any, tmp_path: Path, form: str) -> None:
+    """After an export the model answers as before, and saves under its old names."""
+    model, rows = mlp(keras)
+    names, before = [weight.path for weight in model.weights], model.predict_on_batch(rows)
+    Exports(model, rows[:1], tmp_path).folder_of(form)
+    assert [weight.path for weight in model.weights] == names
+    np.testing.assert_array_equal(model.predict_on_batch(rows), before)
+
+
+@every_form
+def test_the_signature_tells_what_goes_in_and_comes_out(
+    keras: Any, tmp_path: Path, form: str
+) -> None:
+    """Names, dtypes and shapes of a row, in the nesting of the rows; None for a free axis."""
+    model, rows = dicts(keras)
+    signature = Signature.load(Exports(model, head(rows, 1), tmp_path).folder_of(form))
+    assert [(p.dtype, p.shape) for p in signature.inputs] == [
+        *[("float32", (4,)), ("float32", (3,)), ("float32", (4,))]
+    ]
+    assert set(signature.input_layout["dict"]) == {"z", "b", "idle"}
+    assert set(signature.output_layout["dict"]) == {"y", "a", "same"}
+
+
+@pytest.mark.needs("tf2onnx")
+@pytest.mark.needs("onnxruntime")
+def test_free_axes_stay_free_and_dtypes_are_the_models(keras: Any, tmp_path: Path) -> None:
+    """A free length is None, and tokens go in as the model takes them, not as the sample has."""
+    model, rows = bidirectional(keras)
+    signature = Signature.load(Exports(model, rows[:1], tmp_path).folder_of("onnx"))
+    assert [(port.dtype, port.shape) for port in signature.inputs] == [("int32", (None,))]
+
+
+@every_form
+@pytest.mark.parametrize(("case", "words"), [(text, "takes text"), (stateful, "carries state")])
+def test_text_and_state_are_refused(
+    keras: Any, tmp_path: Path, form: str, case: Callable[[Any], Case], words: str
+) -> None:
+    """A model on text or with state is refused in one sentence, and no file is left."""
+    model, rows = case(keras)
+    with pytest.raises(EngineUnavailable, match=words) as caught:
+        Exports(model, rows[:1], tmp_path).folder_of(form)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@every_form
+def test_a_model_that_predicts_in_its_own_way_is_refused(
+    keras: Any, tmp_path: Path, form: str
+) -> None:
+    """An export runs `call`: a class that overrides how Keras predicts would lose its way."""
+
+    class Own(keras.Sequential):  # type: ignore[misc]
+        def predict_step(self, data: Any) -> Any:
+            return self(data) + 1
+
+    with pytest.raises(EngineUnavailable, match=r"overrides predict_step\("):
+        Exports(Own([keras.Input((2,))]), np.ones((1, 2), np.float32), tmp_path).folder_of(form)
+
+
+@every_form
+def test_an_export_that_fails_is_not_tried_again(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """What failed fails again with the same words, without another try, and leaves no file."""
+    model, rows = mlp(keras)
+    tries = []
+
+    def fail(*_: Any) -> Any:
+        tries.append(1)
+        raise RuntimeError("the exporter\nbroke")
+
+    monkeypatch.setattr(exports, "flattened", fail)
+    made = Exports(model, rows[:1], tmp_path)
+    for _ in range(2):
+        with pytest.raises(EngineUnavailable, match="RuntimeError: the exporter broke"):
+            made.folder_of(form)
+    assert len(tries) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@every_form
+def test_an_export_that_changes_the_answer_is_refused(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Every export is opened and compared with the model, and dropped if it disagrees."""
+    model, rows = mlp(keras)
+    monkeypatch.setattr(exports, "compare", lambda *_: Parity(complaint="the output is wrong"))
+    with pytest.raises(EngineUnavailable, match="its answers change: the output is wrong"):
+        Exports(model, rows[:1], tmp_path).folder_of(form)
+
+
+@pytest.mark.needs("tf2onnx")
+@pytest.mark.needs("onnxruntime")
+def test_weights_too_large_for_a_file_are_refused(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ONNX file ends at 2 GB: larger weights are refused before the export begins."""
+    model, rows = mlp(keras)
+    monkeypatch.setattr(exports, "ONNX_LIMIT_BYTES", 100)
+    with pytest.raises(EngineUnavailable, match="an ONNX file holds 2 GB"):
+        Exports(model, rows[:1], tmp_path).folder_of("onnx")
+
+
+@every_form
+def test_an_engine_without_exports_makes_one_for_as_long_as_it_lives(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The temporary folder of an engine is there while the engine is, and goes with it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    name = next(name for name, format_ in engines.FORMATS.items() if format_ == form)
+    model, rows = mlp(keras)
+    engine = engines.build(name, model, rows[:1])
+    assert engines.difference(engine(rows), model.predict_on_batch(rows)) is None
+    assert len(list(tmp_path.glob("autotune-*"))) == 1
+    del engine
+    gc.collect()
+    assert list(tmp_path.glob("autotune-*")) == []
