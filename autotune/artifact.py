@@ -28,6 +28,7 @@ from autotune.requirements import requirements_of
 
 MANIFEST, RECORD, MODEL = "manifest.json", "record.json", "model.keras"
 REQUIREMENTS = "requirements.txt"
+EXPORTED = re.compile(r"(onnx|openvino)/\w[\w.-]*")
 OTHER_RECORD = re.compile(r"record-[0-9a-f]{12}\.json")
 
 _log = logging.getLogger("autotune")
@@ -48,11 +49,13 @@ class Tuned:
         record: The latest tuning.
         model: The model's file.
         others: Tunings of the same model on other devices.
+        formats: Formats that the model was exported to, each in a folder of that name.
     """
 
     record: TuningRecord
     model: Path
     others: tuple[TuningRecord, ...] = ()
+    formats: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -62,8 +65,7 @@ class Tuned:
     def exported_for(self, record: TuningRecord) -> Path | None:
         """The folder with the model that a record's engine runs, if it runs an exported one."""
         form = FORMATS.get(record.recommendation.engine) if record.recommendation else None
-        folder = self.folder / form if form else None
-        return folder if folder and folder.is_dir() else None
+        return self.folder / form if form in self.formats else None
 
     @property
     def records(self) -> tuple[TuningRecord, ...]:
@@ -104,13 +106,10 @@ def is_tuned(folder: Path) -> bool:
         listed = set(msgspec.json.decode(data, type=Manifest).files)
     except (OSError, ValueError, msgspec.MsgspecError):
         return False
-    known = {RECORD, MODEL, REQUIREMENTS, *_other_records(listed), *filter(_is_exported, listed)}
+    known = {RECORD, MODEL, REQUIREMENTS, *_other_records(listed)}
+    known |= set(filter(EXPORTED.fullmatch, listed))
     found = {path.relative_to(folder).as_posix() for path in _files_in(folder)}
     return {RECORD, MODEL} <= listed <= known and found <= {MANIFEST, *listed}
-
-
-def _is_exported(name: str) -> bool:
-    return name.partition("/")[0] in FORMATS.values() and name.count("/") == 1
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -225,8 +224,9 @@ def read(folder: str | os.PathLike[str]) -> Tuned:
         raise InvalidRecord(f"Tuned folder not found: {path}.")
     manifest = _read_manifest(path)
     others = _other_records(manifest.files)
-    for name in dict.fromkeys((MODEL, RECORD, *others, *manifest.files)):
-        if not _is_inside(name) or not (path / name).is_file():
+    exported = sorted(filter(EXPORTED.fullmatch, manifest.files))
+    for name in (MODEL, RECORD, *others, *exported):
+        if not (path / name).is_file():
             raise InvalidRecord(f"{path} is damaged: {name} is missing. Tune the model again.")
         if manifest.files.get(name) != sha256_of(path / name):
             raise InvalidRecord(
@@ -238,12 +238,8 @@ def read(folder: str | os.PathLike[str]) -> Tuned:
         raise InvalidRecord(
             f"{path} holds a record without a recommendation. Tune the model again."
         )
-    return Tuned(first, path / MODEL, tuple(rest))
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a name that a manifest lists leads nowhere but into the folder."""
-    return not {"..", ""} & set(name.split("/")) and "\\" not in name
+    formats = dict.fromkeys(name.partition("/")[0] for name in exported)
+    return Tuned(first, path / MODEL, tuple(rest), tuple(formats))
 
 
 def _read_manifest(path: Path) -> Manifest:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,7 +98,7 @@ class Exports:
             keras.InputSpec(port.dtype, (None, *port.shape), name=port.name)
             for port in input_ports(self._model, self._example)
         ]
-        with quiet():
+        with quiet(), _temporary_files_in(folder):
             model = flattened(self._model, self._example)
             model.export(str(path), format=form, input_signature=[specs], verbose=False)
         return path
@@ -117,6 +118,22 @@ class Exports:
             complaint = compare(engine(batch), answer, depth).complaint
             if complaint:
                 raise EngineUnavailable(f"its answers change: {complaint}.")
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """TensorFlow leaves generated code behind where a process is ended: not in the system's folder.
+
+    It is of no use in an exported model's folder either, and removed from there.
+    """
+    place = folder / "temporary"
+    place.mkdir()
+    before, tempfile.tempdir = tempfile.tempdir, str(place)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _refuse_too_large(model: keras.Model) -> None:

@@ -6,7 +6,9 @@ threads, when the first candidate asks for it; of the others one serves all.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,8 +53,8 @@ class LineUp:
         threads: int | None = None,
     ) -> None:
         if folder is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="autotune-")
-            folder = Path(self._temporary.name)
+            folder = Path(tempfile.mkdtemp(prefix="autotune-"))
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._model = model
         self._workload = workload
         self._threads = threads

@@ -69,6 +69,7 @@ def test_what_is_written_is_read(tuned: Path) -> None:
         "tuned/manifest.json",
         "tuned/model.keras",
         "tuned/record.json",
+        "tuned/requirements.txt",
     ]
 
 

@@ -68,7 +68,7 @@ def test_tuning_again_replaces_that_device_alone(tuned: Path, first: Machine) ->
             artifact.write(tuned, record, put_model)
     expected = (tuned_on(second, seed=2), tuned_on(first, seed=2))
     assert artifact.read(tuned).records == expected
-    assert len(contents(tuned)) == 4
+    assert len(contents(tuned)) == 5
 
 
 def test_another_model_replaces_everything(tuned: Path) -> None:
@@ -76,7 +76,7 @@ def test_another_model_replaces_everything(tuned: Path) -> None:
     record = tuned_on(XEON, replaced(MODEL, sha256="1" * 64))
     artifact.write(tuned, record, lambda path: put_bytes(path, b"another model"))
     assert artifact.read(tuned).records == (record,)
-    assert len(contents(tuned)) == 3
+    assert len(contents(tuned)) == 4
 
 
 def put_bytes(path: Path, data: bytes) -> None:
@@ -105,9 +105,10 @@ def test_many_devices_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_one_device_is_read_as_ever(tmp_path: Path) -> None:
-    """A folder with one record has three files, as folders had before there were several."""
+    """A folder with one record has no record but that, and what must be installed for it."""
     artifact.write(tmp_path / "tuned", ON_XEON, put_model)
-    assert set(contents(tmp_path / "tuned")) == {"manifest.json", "model.keras", "record.json"}
+    names = {"manifest.json", "model.keras", "record.json", "requirements.txt"}
+    assert set(contents(tmp_path / "tuned")) == names
     assert artifact.read(tmp_path / "tuned").others == ()
 
 

@@ -178,6 +178,6 @@ def test_an_engine_that_survives_a_shortage_runs_on_after_it(keras: Any, name: s
 
 def test_engines_of_other_backends_are_refused_at_once(plain: Any) -> None:
     """What there is not on this backend is refused in a sentence that names the engine."""
-    for name in set(engines.NAMES) - set(ENGINES):
+    for name in set(engines.NAMES) - {*ENGINES, *engines.FORMATS}:
         with pytest.raises(EngineUnavailable, match=f"The '{name}' engine needs"):
             make(name, plain, FLAT)

@@ -205,8 +205,7 @@ def test_threads_that_cannot_be_set_cost_no_child(tmp_path: Path) -> None:
         assert probe.pids.keys() == {None}
 
 
-def test_an_engine_with_sessions_needs_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_with_sessions_needs_no_process() -> None:
     """What is told its threads when it is built runs in the first child."""
-    monkeypatch.setattr("autotune.engines.THREADS_PER_SESSION", ("onnxruntime",))
     assert process_threads(Candidate(8, "onnxruntime", threads=1)) is None
     assert process_threads(Candidate(8, "compiled", threads=1)) == 1

@@ -29,15 +29,17 @@ import keras
 import numpy as np
 
 from autotune import Candidate, Measurement, OutOfMemory, engines, tune
-from autotune.bench import set_up
+from autotune.bounds import at
 from autotune.comparing import Fit
 from autotune.demo import FOLDER
 from autotune.judging import speed_of
-from autotune.measure import InProcessProbe
+from autotune.probe import IsolatedProbe
+from autotune.ways import lanes_of
+from autotune.worker import FileSource, Load, SavedRows
 from autotune.workload import Workload
 from tests.benchmarks.policies import PEERS
 
-ENGINES, FLIGHTS = ("keras", "compiled"), (1, 2)
+ENGINES = ("keras", "compiled")
 CLEARLY_BEHIND = 0.15  # as a log ratio, after the first rounds of the truth
 FIRST_ROUNDS, ROUNDS, FRESH_ROUNDS = 3, 12, 30
 BLOCK_S = 0.25
@@ -72,7 +74,7 @@ class Subject:
     path: Path
     rows: Any
     largest: int
-    probe: InProcessProbe
+    load: Load
     engine: engines.Engine
     seed: int = 0
 
@@ -95,7 +97,7 @@ def digits(folder: Path) -> Subject:
     """The demo's model."""
     with np.load(FOLDER / "digits.npz") as file:
         rows = file["image"].astype(np.float32)
-    return subject("digits", FOLDER / "digits.keras", rows, 32_768)
+    return subject("digits", FOLDER / "digits.keras", rows, 32_768, folder)
 
 
 def mobilenet(folder: Path) -> Subject:
@@ -104,15 +106,17 @@ def mobilenet(folder: Path) -> Subject:
     model = keras.applications.MobileNetV2((96, 96, 3), alpha=0.5, weights=None, classes=10)
     model.save(folder / "mobilenet.keras")
     rows = np.random.default_rng(0).random((256, 96, 96, 3), np.float32)
-    return subject("MobileNetV2", folder / "mobilenet.keras", rows, 256)
+    return subject("MobileNetV2", folder / "mobilenet.keras", rows, 256, folder)
 
 
-def subject(name: str, path: Path, rows: Any, largest: int) -> Subject:
-    """Load a model in this process, for the truth and for the policies of others."""
-    model = keras.models.load_model(path)
-    probe, _ = set_up(model, Workload(rows), ENGINES, name, 0)
-    reference = engines.build(engines.REFERENCE, model, rows[:1])
-    return Subject(name, path, rows, largest, probe, reference)
+def subject(name: str, path: Path, rows: Any, largest: int, folder: Path) -> Subject:
+    """Say what a child loads for the truth; load the model here for the policies of others."""
+    (folder / name).mkdir()
+    Workload(rows).save(folder / name)
+    model, sample = FileSource(str(path)), SavedRows(str(folder / name))
+    load = Load(id=0, model=model, name=name, sample=sample, engines=ENGINES)
+    reference = engines.build(engines.REFERENCE, keras.models.load_model(path), rows[:1])
+    return Subject(name, path, rows, largest, load, reference)
 
 
 def choices(one: Subject, runs: int, peer_runs: int, budget_s: float) -> dict[str, list[Candidate]]:
@@ -120,7 +124,8 @@ def choices(one: Subject, runs: int, peer_runs: int, budget_s: float) -> dict[st
     found: dict[str, list[Candidate]] = {}
     for number in range(runs):
         with storm(number):
-            chosen = tune(one.path, one.rows, budget_s=budget_s, seed=number).recommendation
+            tuned = tune(one.path, one.rows, engines=ENGINES, budget_s=budget_s, seed=number)
+        chosen = tuned.recommendation
         note(f"{one.name}: {chosen.candidate}, confidence {chosen.confidence}")
         found.setdefault("autotune", []).append(chosen.candidate)
     for number in range(peer_runs):
@@ -149,31 +154,34 @@ class Truth:
 
 def find_truth(one: Subject, chosen: Sequence[Candidate]) -> Truth:
     """Find the best of all, and of `predict_on_batch` alone, and time both beside the chosen."""
-    sizes = [2**n * k // 4 for n in range(2, one.largest.bit_length()) for k in (4, 5, 6, 7)]
-    field = {
-        Candidate(size, engine, concurrency=flights)
-        for engine in ENGINES
-        for flights in FLIGHTS
-        for size in (1, 2, *sizes)
-        if size <= one.largest
-    } | set(chosen)
-    rounds = [time_round(one.probe, field, number) for number in range(FIRST_ROUNDS)]
+    with IsolatedProbe(one.load) as probe:
+        lanes = lanes_of(probe.load())
+        sizes = [2**n * k // 4 for n in range(2, one.largest.bit_length()) for k in (4, 5, 6, 7)]
+        sizes = [1, 2, *(size for size in sizes if size <= one.largest)]
+        field = {at(lane, size) for lane in lanes for size in sizes} | set(chosen)
+        return _find_truth(one, probe, field, chosen)
+
+
+def _find_truth(
+    one: Subject, probe: IsolatedProbe, field: set[Candidate], chosen: Sequence[Candidate]
+) -> Truth:
+    rounds = [time_round(probe, field, number) for number in range(FIRST_ROUNDS)]
     levels = Fit(rounds).levels
     top = max(levels.values())
     close = {c for c in field if levels[c] > top - CLEARLY_BEHIND} | set(chosen)
-    rounds += [time_round(one.probe, close, number) for number in range(ROUNDS)]
+    rounds += [time_round(probe, close, number) for number in range(ROUNDS)]
     levels = Fit(rounds).levels
     best = max(levels, key=levels.__getitem__)
     plain = [c for c in levels if (c.engine, c.concurrency) == (engines.REFERENCE, 1)]
     best_plain = max(plain, key=levels.__getitem__)
     last = {best, best_plain, *chosen}
-    fresh = Fit([time_round(one.probe, last, number) for number in range(FRESH_ROUNDS)])
+    fresh = Fit([time_round(probe, last, number) for number in range(FRESH_ROUNDS)])
     note(f"{one.name}: noise of the truth {fresh.noise:.1%} a block, {FRESH_ROUNDS} rounds")
     return Truth(fresh.levels, best, best_plain)
 
 
 def time_round(
-    probe: InProcessProbe, field: set[Candidate], number: int
+    probe: IsolatedProbe, field: set[Candidate], number: int
 ) -> dict[Candidate, tuple[float, bool]]:
     """Time each candidate once, in random order."""
     order = sorted(field, key=str)
