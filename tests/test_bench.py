@@ -27,7 +27,8 @@ def test_what_was_loaded_is_described(mlp: Any, rows: Rows) -> None:
     assert loaded.engines == probe.engines
     assert {*loaded.engines, *loaded.unavailable} == set(engines.NAMES)
     assert loaded.engines[:2] == ("keras", "compiled")
-    assert (loaded.unavailable, loaded.warnings) == ({}, ())
+    assert set(loaded.unavailable) <= set(engines.FORMATS)  # where their packages are missing
+    assert loaded.warnings == ()
     assert loaded.sample_rows == 50
     assert loaded.resident_bytes > 0
     assert isinstance(probe(Candidate(4), 0.01), Measurement)

@@ -14,6 +14,7 @@ import pytest
 
 import autotune
 from autotune import Goal, TunedPredictor
+from autotune.engines import FORMATS
 from autotune.errors import InvalidInput
 from autotune.models import fingerprint
 from autotune.outcomes import Failure
@@ -57,7 +58,8 @@ def test_a_model_in_memory_is_tuned_in_a_child(mlp: Any, rows: Rows, tmp_path: P
     assert record.warnings == ()
     assert record.model is not None
     assert (record.model.source, record.model.sha256) == ("object", fingerprint(mlp))
-    assert (record.sample_rows, record.unavailable) == (50, {})
+    assert record.sample_rows == 50
+    assert set(record.unavailable) <= set(FORMATS)  # where their packages are missing
     assert_predicts_as(predictor, mlp, rows)
     predictor.save(tmp_path / "tuned")
     loaded = autotune.load(tmp_path / "tuned")

@@ -24,6 +24,7 @@ import numpy as np
 from autotune import Candidate, Goal, TunedPredictor, engines, tune
 from tests.benchmarks import nets
 
+ENGINES = ("keras", "compiled")  # those that run the very calls of the loop by hand
 BY_HAND, BY_HAND_ALL = 0.98, 1.0  # seconds by hand over seconds of the predictor
 ON_TOP_US = 20.0
 FASTER = {"keras": 100.0, "compiled": 150.0}  # seconds of model.predict over those of the predictor
@@ -119,7 +120,7 @@ def hand_table(short: bool) -> list[str]:
     samples: list[Any] = []
     for make, size, count in QUICK if short else NETS:
         model = make()
-        for name in engines.NAMES:
+        for name in ENGINES:
             found = against_hand(model, Candidate(size, name), count, line_s(short))
             told = figure(found)
             samples.append(found)
@@ -151,7 +152,7 @@ def top_table(short: bool) -> list[str]:
         model = make()
         each = {spec.name: np.ones((1, *spec.shape[1:]), np.float32) for spec in model.inputs}
         row: Any = each if len(each) > 1 else next(iter(each.values()))
-        for name in engines.NAMES:
+        for name in ENGINES:
             engine = engines.build(name, model, row)
             predictor = nets.sharing(model, Candidate(64, name), engine, row)
             took = 1e6 * one_row(engine, predictor, row, SHORT_PAIRS if short else PAIRS)
@@ -174,7 +175,7 @@ def predict_table(short: bool) -> list[str]:
     """Print the third table: the seed's MLP and 1,000 rows, against `model.predict`."""
     print("model.predict(x) to the predictor, the seed's MLP, 1,000 rows: times as fast")
     verdicts = []
-    for name in engines.NAMES:
+    for name in ENGINES:
         model = nets.mlp()
         rows = nets.rows_for(model, 1_000)
         if short:
