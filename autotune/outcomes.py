@@ -49,7 +49,8 @@ class Candidate(_BatchAndEngine, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         flights = f", {self.concurrency} in flight" if self.concurrency > 1 else ""
-        threads = f", {self.threads} threads" if self.threads else ""
+        each = " each" if self.concurrency > 1 else ""
+        threads = f", {self.threads} thread{'s' * (self.threads > 1)}{each}" if self.threads else ""
         plural = "" if self.batch_size == 1 else "s"
         return f"{self.batch_size} row{plural}, {self.engine}{flights}{threads}"
 

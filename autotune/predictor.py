@@ -10,11 +10,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from autotune import artifact, mapped
+from autotune.cutting import Cutter, Part
 from autotune.fitting import Allowance
 from autotune.flights import fly
 from autotune.gathering import Done, check_rows, collect, collect_all
@@ -23,9 +24,8 @@ from autotune.nesting import Nested, head, leaves_of
 from autotune.pace import Pace
 from autotune.records import Recommendation, TuningRecord
 from autotune.runner import Runner
-from autotune.runners import Ready, Runners, glance, one_empty_row
+from autotune.runners import Ready, Runners, glance
 from autotune.sources import KerasSource, Source
-from autotune.splitting import Splitter
 from autotune.stats import Counters, Stats
 from autotune.terminal import count_rows_done
 
@@ -38,18 +38,6 @@ LOOK_EVERY_S = 1.0  # at the memory that is free
 MOST_PLANS = 4096
 
 Plan = tuple[Runner, Sequence[int]]  # what runs rows of one shape, and in which batches
-
-
-class _Part(NamedTuple):
-    """A batch on its way: what runs it, its rows, and those of the whole input that it is of.
-
-    Of an input without rows one row is run, to see the shape of its answer.
-    """
-
-    runner: Runner
-    batch: Nested
-    rows: int
-    of: int
 
 
 class TunedPredictor:
@@ -95,10 +83,7 @@ class TunedPredictor:
         way = recommendation.candidate
         self._recommendation = recommendation
         self._pace = Pace(way.batch_size)
-        self._splitters = {
-            any_size: Splitter(way, self._record.outcomes, any_size=any_size)
-            for any_size in (True, False)
-        }
+        self._cutter = Cutter(way, self._record.outcomes, self._pace)
 
     def __repr__(self) -> str:
         return f"TunedPredictor({self._recommendation.candidate})"
@@ -181,13 +166,13 @@ class TunedPredictor:
         arrays, rows, runner = self._ready(x)
         check_rows(out, rows)
         if out is None and not progress and rows:
-            plan = runner, self._split(rows, runner)
+            plan = runner, self._cutter.split(rows, runner)
             if self._is_short(plan, arrays):
                 if self._pace.at_ease and self._needs_no_look(x):
                     self._keep(plan, x)
                 return self._follow(plan, arrays)
         self._look_at_memory()
-        done = self._run(self._cut(arrays, rows, runner))
+        done = self._run(self._cutter.cut(arrays, rows, runner))
         outputs = collect(count_rows_done(done, rows) if progress else done, rows, out)
         self._counters.answered(rows)
         return outputs
@@ -215,7 +200,7 @@ class TunedPredictor:
             return outputs
         if time.monotonic() > self._look_after:
             self._look_at_memory()
-            sizes = self._split(len(x), runner)
+            sizes = self._cutter.split(len(x), runner)
         outputs = runner.run_in_turn(x, sizes, strict=self.strict)
         self._counters.answered(len(x))
         return outputs
@@ -235,7 +220,7 @@ class TunedPredictor:
         Yields:
             The outputs of each piece, in order.
         """
-        done = self._run(self._cut_all(pieces(batches, endless=True)))
+        done = self._run_all(map(self._ready, pieces(batches, endless=True)))
         return self._answer_each(count_rows_done(done) if progress else done)
 
     def _answer_each(self, done: Iterator[Done]) -> Iterator[Nested]:
@@ -255,7 +240,7 @@ class TunedPredictor:
     def _predict_source(self, source: Any, out: Nested, progress: bool) -> Nested:
         """Predict rows that come piece by piece, in batches of the tuned size."""
         arrays = map(self.open().read, pieces(source))
-        done = self._run(self._cut_all(rebatch(arrays, self._pace.limit)))
+        done = self._run_all(map(self._ready, rebatch(arrays, self._pace.limit)))
         outputs, rows = collect_all(count_rows_done(done) if progress else done, out)
         self._counters.answered(rows)
         return outputs
@@ -266,43 +251,10 @@ class TunedPredictor:
     def _needs_no_look(self, x: Any) -> bool:
         return self._runners is not None and self._runners.needs_no_look(x)
 
-    def _split(self, rows: int, runner: Runner) -> tuple[int, ...]:
-        """Split rows that nothing follows into the batches that end soonest."""
-        limit = runner.at_most(self._pace.limit)
-        return self._splitters[runner.any_size].split(rows, limit)
+    def _run_all(self, inputs: Iterable[Ready]) -> Iterator[Done]:
+        return self._run(self._cutter.cut_all(inputs, self._look_at_memory))
 
-    def _slices(self, rows: int, runner: Runner) -> Iterator[tuple[int, int]]:
-        """Where batches begin and how many rows they have, by what may be run at that time."""
-        start, limit = 0, 0
-        sizes: Iterator[int] = iter(())
-        while start < rows:
-            if self._pace.limit != limit:
-                limit = self._pace.limit
-                sizes = iter(self._split(rows - start, runner))
-            size = next(sizes)
-            yield start, size
-            start += size
-
-    def _cut(self, x: Nested, rows: int, runner: Runner) -> Iterator[_Part]:
-        """Cut rows into batches; one row that stands for none, where there are none."""
-        if rows == 0:
-            yield _Part(runner, one_empty_row(x), 1, 0)
-        for start, size in self._slices(rows, runner):
-            yield _Part(runner, head(x, size, start), size, rows)
-
-    def _cut_all(self, inputs: Iterable[Any]) -> Iterator[_Part]:
-        """Cut inputs that follow each other into batches as large as may be."""
-        for x, rows, runner in map(self._ready, inputs):
-            self._look_at_memory()
-            if rows == 0:
-                yield _Part(runner, one_empty_row(x), 1, 0)
-            start = 0
-            while start < rows:
-                size = min(rows - start, runner.at_most(self._pace.limit))
-                yield _Part(runner, head(x, size, start), size, rows)
-                start += size
-
-    def _run(self, parts: Iterable[_Part]) -> Iterator[Done]:
+    def _run(self, parts: Iterable[Part]) -> Iterator[Done]:
         """Run batches, several in flight if that was found to be best; outputs in order."""
         flights = self._recommendation.concurrency
         if flights == 1:
@@ -312,7 +264,7 @@ class TunedPredictor:
                 self._pool = ThreadPoolExecutor(flights, "autotune")
         return fly(self._pool, self._run_one, parts, flights)
 
-    def _run_one(self, part: _Part) -> Done:
+    def _run_one(self, part: Part) -> Done:
         outputs = part.runner.run(part.batch, part.rows, strict=self.strict)
         for leaf in leaves_of(part.batch):
             mapped.release(leaf)

@@ -132,29 +132,30 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "runners": (8, "intake nesting outcomes pace runner sources stats", "numpy optree"),
     "strategy": (8, "bounds confirming judging ladder lanes outcomes racing refining standing", ""),
+    "cutting": (9, "nesting outcomes pace runner runners splitting", ""),
     "driver": (
         9,
         "baselines bounds confirming errors goal judging ladder ledger outcomes recommend records "
         "standing strategy",
         "msgspec optuna",
     ),
-    "predictor": (
-        9,
-        "artifact fallback fitting flights gathering intake mapped nesting pace records runner "
-        "runners sources splitting stats terminal",
-        "keras numpy",
-    ),
     "worker": (
         9,
         "backends bench device engines errors measure models outcomes records workload",
         "keras msgspec",
     ),
-    "batching": (10, "answers dispatching errors gauges nesting predictor scheduling", ""),
     "keeper": (10, "bench models worker", "keras msgspec tensorflow"),
-    "loading": (10, "artifact fingerprint models predictor records sources workload", ""),
+    "predictor": (
+        10,
+        "artifact cutting fallback fitting flights gathering intake mapped nesting pace records "
+        "runner runners sources stats terminal",
+        "keras numpy",
+    ),
     "searching": (10, "driver errors goal judging outcomes records studies", "optuna"),
     "subjects": (10, "batchable errors files inputs modelfiles models worker workload", "keras"),
+    "batching": (11, "answers dispatching errors gauges nesting predictor scheduling", ""),
     "child": (11, "keeper worker", "msgspec"),
+    "loading": (11, "artifact fingerprint models predictor records sources workload", ""),
     "checkup": (12, "child host nvml units worker", "msgspec"),
     "family": (12, "child host units", ""),
     "doctor": (13, "checkup report units", "rich"),

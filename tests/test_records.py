@@ -177,6 +177,7 @@ def test_a_candidate_counts_from_1(name: str, value: Any) -> None:
         (Candidate(1), "1 row, keras"),
         (Candidate(8, "xla", concurrency=2), "8 rows, xla, 2 in flight"),
         (Candidate(8, threads=4), "8 rows, keras, 4 threads"),
+        (Candidate(8, concurrency=2, threads=1), "8 rows, keras, 2 in flight, 1 thread each"),
     ],
 )
 def test_a_candidate_reads_as_words(candidate: Candidate, text: str) -> None:

@@ -1,0 +1,82 @@
+"""Cutting: rows into batches, as large as may be run at that time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from autotune.nesting import Nested, head
+from autotune.outcomes import Candidate, Outcome
+from autotune.pace import Pace
+from autotune.runner import Runner
+from autotune.runners import Ready, one_empty_row
+from autotune.splitting import Splitter
+
+
+class Part(NamedTuple):
+    """A batch on its way: what runs it, its rows, and those of the whole input that it is of.
+
+    Of an input without rows one row is run, to see the shape of its answer.
+    """
+
+    runner: Runner
+    batch: Nested
+    rows: int
+    of: int
+
+
+class Cutter:
+    """Cuts inputs into batches.
+
+    Args:
+        way: The tuned batch size and way of running.
+        outcomes: Times by batch size.
+        pace: Tells how large a batch may be now.
+    """
+
+    def __init__(self, way: Candidate, outcomes: Sequence[Outcome], pace: Pace) -> None:
+        self._pace = pace
+        self._splitters = {
+            any_size: Splitter(way, outcomes, any_size=any_size) for any_size in (True, False)
+        }
+
+    def split(self, rows: int, runner: Runner) -> tuple[int, ...]:
+        """Split rows that nothing follows into the batches that end soonest."""
+        limit = runner.at_most(self._pace.limit)
+        return self._splitters[runner.any_size].split(rows, limit)
+
+    def _slices(self, rows: int, runner: Runner) -> Iterator[tuple[int, int]]:
+        """Where batches begin and how many rows they have, by what may be run at that time."""
+        start, limit = 0, 0
+        sizes: Iterator[int] = iter(())
+        while start < rows:
+            if self._pace.limit != limit:
+                limit = self._pace.limit
+                sizes = iter(self.split(rows - start, runner))
+            size = next(sizes)
+            yield start, size
+            start += size
+
+    def cut(self, x: Nested, rows: int, runner: Runner) -> Iterator[Part]:
+        """Cut rows into batches; one row that stands for none, where there are none."""
+        if rows == 0:
+            yield Part(runner, one_empty_row(x), 1, 0)
+        for start, size in self._slices(rows, runner):
+            yield Part(runner, head(x, size, start), size, rows)
+
+    def cut_all(self, inputs: Iterable[Ready], look: Callable[[], object]) -> Iterator[Part]:
+        """Cut inputs that follow each other into batches as large as may be.
+
+        Args:
+            inputs: Rows that are ready to run.
+            look: Called before each.
+        """
+        for x, rows, runner in inputs:
+            look()
+            if rows == 0:
+                yield Part(runner, one_empty_row(x), 1, 0)
+            start = 0
+            while start < rows:
+                size = min(rows - start, runner.at_most(self._pace.limit))
+                yield Part(runner, head(x, size, start), size, rows)
+                start += size
