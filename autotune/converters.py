@@ -33,12 +33,17 @@ def quiet() -> Iterator[None]:
     # OpenVINO's converter reports its use over the network, but not from a test run. There is no
     # other switch for one process; openvino_telemetry reads this one at every start.
     os.environ["CI"] = "true"
+    # The same converter sets up the root logger for itself: levels, filters, handlers.
+    root = logging.getLogger()
+    kept = root.level, root.filters[:], root.handlers[:]
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+        root.setLevel(kept[0])
+        root.filters[:], root.handlers[:] = kept[1:]
         if ci is None:
             del os.environ["CI"]
         else:

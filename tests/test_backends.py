@@ -80,7 +80,8 @@ def test_a_model_is_tuned_and_predicts_on_another_backend(backend: str, tmp_path
         return run(backend, "-m", "autotune.cli", *arguments, cwd=tmp_path, codes=codes)
 
     model = str(FOLDER / "digits.keras")
-    quick = ("--budget", "3s", "--max-batch-size", "8", "--json")
+    engines = ("--engine", "keras", "--engine", "compiled", "--engine", "xla")
+    quick = ("--budget", "8s", "--max-batch-size", "8", "--json", *engines)
     record = json.loads(autotune("tune", model, "--sample", "rows.npy", "--out", "tuned", *quick))
     assert record["model"]["backend"] == backend
     assert record["recommendation"]["engine"] in ("keras", "compiled")

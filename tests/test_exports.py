@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -184,3 +185,17 @@ def test_an_engine_without_exports_makes_one_for_as_long_as_it_lives(
     del engine
     gc.collect()
     assert list(tmp_path.glob("autotune-*")) == []
+
+
+@pytest.mark.needs("openvino")
+@pytest.mark.needs("onnxruntime")
+@pytest.mark.needs("tf2onnx")
+def test_an_export_leaves_logging_as_it_was(keras: Any, tmp_path: Path) -> None:
+    """Of the whole program: what others log must not be lost, or printed twice."""
+    root = logging.getLogger()
+    before = root.level, root.filters[:], root.handlers[:]
+    model, rows = mlp(keras)
+    exports = Exports(model, rows[:1], tmp_path)
+    for form in ("onnx", "openvino"):
+        exports.folder_of(form)
+    assert (root.level, root.filters, root.handlers) == before
