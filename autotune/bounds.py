@@ -14,6 +14,7 @@ from autotune.records import Forecast
 from autotune.standing import Standing
 
 LARGEST = 2**20
+OTHER_ENGINE = 2  # times what one engine takes for its batches, another may take
 CALLS_AHEAD = 4  # a first probe of a slow call makes about this many, with warm-up
 STEP = 8  # between powers of two only multiples of 8: tiles and vector registers
 
@@ -110,7 +111,7 @@ def expected_peak_bytes(candidate: Candidate, known: Mapping[Candidate, Known]) 
     """Upper bound for a candidate's peak, in bytes; None where nothing like it was measured.
 
     It is forecast from other sizes of the same lane; before there are any, from all candidates by
-    the rows that they have in flight together.
+    the rows that they have in flight together; of an engine that has not run, twice as much.
     """
     read = {c: k for c, k in known.items() if k.peak_bytes is not None}
     own = {c: k for c, k in read.items() if lane_of(c) == lane_of(candidate)}
@@ -120,6 +121,8 @@ def expected_peak_bytes(candidate: Candidate, known: Mapping[Candidate, Known]) 
         peaks[rows] = max(peaks.get(rows, 0), of_it.peak_bytes or 0)
     idle_bytes = min((of_it.idle_bytes for of_it in (own or read).values()), default=0)
     rows = candidate.batch_size * (1 if own else candidate.concurrency)
+    if not any(one.engine == candidate.engine for one in own or read):
+        peaks = {n: idle_bytes + OTHER_ENGINE * (p - idle_bytes) for n, p in peaks.items()}
     waste_bytes = max((of_it.waste_bytes for of_it in read.values()), default=0)
     return upper_bound_bytes(peaks, rows, idle_bytes, waste_bytes)
 

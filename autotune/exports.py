@@ -24,7 +24,7 @@ from autotune.errors import EngineUnavailable, one_line
 from autotune.flattening import flattened, input_ports, refuse_what_has_no_export
 from autotune.nesting import Array, Nested, flatten, revive
 from autotune.parity import compare, depth_of
-from autotune.signature import Port, Signature, layout_of
+from autotune.signature import FILE_NAME, Port, Signature, layout_of
 
 if TYPE_CHECKING:
     import keras
@@ -41,7 +41,8 @@ class Exports:
     Args:
         model: The model.
         example: A batch as it will come: its nesting, shapes and dtypes.
-        folder: Where to make them.
+        folder: Where to make them. What is there already, of the same model and example, is
+            taken as it is.
     """
 
     def __init__(self, model: keras.Model, example: Nested, folder: Path) -> None:
@@ -60,13 +61,32 @@ class Exports:
         """
         with self._lock:
             if form not in self._made:
-                try:
-                    self._made[form] = self._make(form)
-                except EngineUnavailable as error:
-                    self._made[form] = str(error)
+                self._made[form] = self._found(form) or self._try(form)
             made = self._made[form]
         if isinstance(made, str):
             raise EngineUnavailable(made)
+        return made
+
+    def _found(self, form: str) -> Path | str | None:
+        """What another process has made of it, in the same folder."""
+        if (why := self._why_not(form)).exists():
+            return why.read_text()
+        return self._folder / form if (self._folder / form / FILE_NAME).exists() else None
+
+    def _why_not(self, form: str) -> Path:
+        return self._folder / f"{form}.txt"
+
+    def _try(self, form: str) -> Path | str:
+        """Make it; while that takes place, what would be true if it ended the process is noted."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        note = self._why_not(form)
+        note.write_text(f"The export to {_NAMES[form]} ended the process that made it.")
+        try:
+            made = self._make(form)
+        except EngineUnavailable as error:
+            note.write_text(str(error))
+            return str(error)
+        note.unlink()
         return made
 
     def _make(self, form: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -14,8 +15,9 @@ from autotune.errors import AutotuneError, EngineUnavailable, ProbeFailed
 from autotune.family import Family
 from autotune.outcomes import Candidate, Failure, Outcome, OutOfMemory
 from autotune.records import Loaded
-from autotune.worker import Load, Reply, Try
+from autotune.worker import Export, Load, Reply, Try
 
+EXPORTER = 0  # the child that exports the model has its place where others have their threads
 LOAD_TIMEOUT_S = 300.0  # a large model takes minutes
 PROBE_TIMEOUT_S = 120.0  # besides the timed calls; an allocator waits 10 s before it gives up,
 # and a compiler may take a minute
@@ -91,10 +93,24 @@ class IsolatedProbe:
             InvalidSample: The rows do not fit the model.
             ProbeFailed: The child died or did not answer in time.
         """
+        if self.loaded is None:
+            self._export()
         if self.loaded is None or None not in self.pids:
             self._load(None)
         assert self.loaded is not None  # noqa: S101  the first child has told it
         return self.loaded
+
+    def _export(self) -> None:
+        """Have a child of its own export the model, for engines that run it so.
+
+        If it dies or is refused the model, the folder tells, or the next child meets the same.
+        """
+        if not self._request.exports or not engines.formats_wanted(self._request.engines):
+            return
+        with contextlib.suppress(ChildDied):
+            child = self._family.start(EXPORTER)
+            child.ask(Export(id=0, load=self._request), self._load_timeout_s)
+        self._family.end(EXPORTER)
 
     def _load(self, threads: int | None) -> Child:
         """Start a child and have it load the model."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import keras
 
     from autotune.measure import InProcessProbe
+    from autotune.workload import Synthetic, Workload
 
 
 OOM_SCORE = 1000  # added when the kernel looks whom to end for memory: this process first
@@ -100,6 +101,16 @@ class Load(Struct, frozen=True, kw_only=True, tag="load"):
     siblings_bytes: int = 0
 
 
+class Export(Struct, frozen=True, kw_only=True, tag="export"):
+    """Export the model to where `Load` will look for it, so that this is done in a process apart.
+
+    Converters take hundreds of MiB, which would be missing to the process that measures.
+    """
+
+    id: int
+    load: Load
+
+
 class Try(Struct, frozen=True, kw_only=True, tag="try"):
     """Measure one candidate.
 
@@ -156,7 +167,7 @@ class Reply(Struct, frozen=True, kw_only=True, omit_defaults=True):
     error_type: str = ""
 
 
-Request = Load | Try | Inspect
+Request = Load | Export | Try | Inspect
 
 
 def main() -> None:
@@ -182,6 +193,9 @@ def serve(channel: socket.socket) -> None:
                 probe, loaded = load(request)
                 gc.freeze()  # a collection before each probe need not walk all of TensorFlow
                 reply = Reply(id=request.id, loaded=loaded)
+            elif isinstance(request, Export):
+                export(request.load)
+                reply = Reply(id=request.id)
             elif isinstance(request, Inspect):
                 reply = Reply(id=request.id, inspected=inspect())
             else:
@@ -199,18 +213,8 @@ def load(request: Load) -> tuple[InProcessProbe, Loaded]:
     """Open model and rows, check that they fit each other, and make the probe."""
     from autotune import backends
     from autotune.bench import set_up
-    from autotune.workload import Synthetic, Workload
 
-    sys.path.extend(path for path in request.python_path if path not in sys.path)
-    backends.let_memory_grow()
-    if request.threads is not None and not backends.set_threads(request.threads):
-        raise EngineUnavailable("The threads of one call cannot be set on this backend.")
-    sample: Workload | Synthetic
-    if isinstance(request.sample, SavedRows):
-        sample = Workload.open_saved(Path(request.sample.folder))
-    else:
-        sample = Synthetic(request.sample.rows, request.sample.shapes)
-    model = _open_model(request.model, in_memory=bool(request.expected))
+    model, sample = _open(request)
     probe, loaded = set_up(
         model,
         sample,
@@ -228,6 +232,37 @@ def load(request: Load) -> tuple[InProcessProbe, Loaded]:
     if request.save_to:
         loaded = _save(model, request.save_to, loaded)
     return probe, loaded
+
+
+def export(request: Load) -> None:
+    """Export the model to each format that is wanted; which it cannot be, the folder tells."""
+    from autotune import engines
+    from autotune.exports import Exports
+    from autotune.inputs import fit_sample
+
+    model, sample = _open(request)
+    rows = fit_sample(model, sample, request.seed).take(1)
+    exports = Exports(model, rows, Path(request.exports))
+    for form in engines.formats_wanted(request.engines):
+        with contextlib.suppress(EngineUnavailable):
+            exports.folder_of(form)
+
+
+def _open(request: Load) -> tuple[keras.Model, Workload | Synthetic]:
+    """Open model and rows, with the backend set up."""
+    from autotune import backends
+    from autotune.workload import Synthetic, Workload
+
+    sys.path.extend(path for path in request.python_path if path not in sys.path)
+    backends.let_memory_grow()
+    if request.threads is not None and not backends.set_threads(request.threads):
+        raise EngineUnavailable("The threads of one call cannot be set on this backend.")
+    sample: Workload | Synthetic
+    if isinstance(request.sample, SavedRows):
+        sample = Workload.open_saved(Path(request.sample.folder))
+    else:
+        sample = Synthetic(request.sample.rows, request.sample.shapes)
+    return _open_model(request.model, in_memory=bool(request.expected)), sample
 
 
 def inspect() -> Inspected:

@@ -105,12 +105,13 @@ def test_free_axes_stay_free_and_dtypes_are_the_models(keras: Any, tmp_path: Pat
 def test_text_and_state_are_refused(
     keras: Any, tmp_path: Path, form: str, case: Callable[[Any], Case], words: str
 ) -> None:
-    """A model on text or with state is refused in one sentence, and no file is left."""
+    """A model on text or with state is refused in one sentence, which is all that is left."""
     model, rows = case(keras)
     with pytest.raises(EngineUnavailable, match=words) as caught:
         Exports(model, rows[:1], tmp_path).folder_of(form)
     assert "\n" not in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
+    (note,) = tmp_path.iterdir()
+    assert note.read_text() == str(caught.value)
 
 
 @every_form
@@ -131,7 +132,7 @@ def test_a_model_that_predicts_in_its_own_way_is_refused(
 def test_an_export_that_fails_is_not_tried_again(
     keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    """What failed fails again with the same words, without another try, and leaves no file."""
+    """What failed fails again with the same words, without another try; in the next process too."""
     model, rows = mlp(keras)
     tries = []
 
@@ -140,12 +141,39 @@ def test_an_export_that_fails_is_not_tried_again(
         raise RuntimeError("the exporter\nbroke")
 
     monkeypatch.setattr(exports, "flattened", fail)
-    made = Exports(model, rows[:1], tmp_path)
-    for _ in range(2):
+    made, next_process = (Exports(model, rows[:1], tmp_path) for _ in range(2))
+    for exporter in (made, made, next_process):
         with pytest.raises(EngineUnavailable, match="RuntimeError: the exporter broke"):
-            made.folder_of(form)
+            exporter.folder_of(form)
     assert len(tries) == 1
-    assert list(tmp_path.iterdir()) == []
+
+
+@every_form
+def test_an_export_that_ends_its_process_is_not_tried_again(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The one that measures must not die of it as well."""
+    model, rows = mlp(keras)
+
+    def die(*_: Any) -> Any:
+        raise KeyboardInterrupt  # as near to a signal as a test may come
+
+    monkeypatch.setattr(exports, "flattened", die)
+    with pytest.raises(KeyboardInterrupt):
+        Exports(model, rows[:1], tmp_path).folder_of(form)
+    with pytest.raises(EngineUnavailable, match="ended the process that made it"):
+        Exports(model, rows[:1], tmp_path).folder_of(form)
+
+
+@every_form
+def test_what_another_process_has_exported_is_taken(
+    keras: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Converters take memory that would be missing where batches are measured."""
+    model, rows = mlp(keras)
+    made = Exports(model, rows[:1], tmp_path).folder_of(form)
+    monkeypatch.setattr(exports, "flattened", None)
+    assert Exports(model, rows[:1], tmp_path).folder_of(form) == made
 
 
 @every_form

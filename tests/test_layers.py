@@ -141,7 +141,8 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "worker": (
         9,
-        "backends bench device engines errors measure models outcomes records workload",
+        "backends bench device engines errors exports inputs measure models outcomes records "
+        "workload",
         "keras msgspec",
     ),
     "keeper": (10, "bench models worker", "keras msgspec tensorflow"),

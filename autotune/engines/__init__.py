@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import tempfile
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -54,6 +55,16 @@ def threads_are_the_process(name: str) -> bool:
     an engine that runs an exported model is told its own when it is built.
     """
     return name not in FORMATS
+
+
+def formats_wanted(names: Sequence[str] | None) -> list[str]:
+    """List the formats that engines run which are installed.
+
+    Args:
+        names: The engines; None for all.
+    """
+    wanted = [name for name in names or NAMES if name in FORMATS]
+    return [FORMATS[name] for name in wanted if importlib.util.find_spec(name) is not None]
 
 
 def build(
