@@ -1,10 +1,10 @@
 """The other lanes: a quick look at each beside the first ladder, then doublings where it pays.
 
 The first lane has climbed from the smallest size to its plateau. At the size where that begins the
-others are looked at, and at an eighth of it: a batch takes so much a call and so much a row, and
-two sizes tell both. A lane that could be the best at no size is left; the others climb from their
-own best size, in both directions. So an engine costs a few probes more and not a ladder, and so
-does a number of batches in flight.
+others are looked at, at an eighth of it and at an eighth of that: a batch takes so much a call and
+so much a row, and two sizes tell both. A lane that could be the best at no size is left; the others
+climb from their own best size, in both directions. So an engine costs a few probes more and not a
+ladder, and so does a number of batches in flight.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from autotune.judging import Lane
 from autotune.outcomes import Candidate
 from autotune.standing import Standing
 
-APART = 8  # times the smaller size of a look is the larger
+APART = 8  # times each size of a look is the next
 PLATEAU = 0.05  # as a log ratio: that far below its best begins the plateau of the first lane
 BEHIND = 0.15  # as a log ratio: a lane that can come no nearer to the best than that is left
 NEAR = 0.06  # as a log ratio: so near the best, smaller sizes are of interest too

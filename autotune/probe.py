@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -107,10 +106,13 @@ class IsolatedProbe:
         """
         if not self._request.exports or not engines.formats_wanted(self._request.engines):
             return
-        with contextlib.suppress(ChildDied):
+        try:
             child = self._family.start(EXPORTER)
             child.ask(Export(id=0, load=self._request), self._load_timeout_s)
-        self._family.end(EXPORTER)
+        except ChildDied:
+            pass
+        finally:  # also after Ctrl-C
+            self._family.end(EXPORTER)
 
     def _load(self, threads: int | None) -> Child:
         """Start a child and have it load the model."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -77,7 +76,7 @@ class KerasSource:
     def why_not(self, way: Candidate) -> str:
         """Say why batches cannot be run that way here; sets the backend's threads if it can."""
         if not engines.threads_are_the_process(way.engine):
-            return _why_not_installed(way.engine)
+            return engines.why_not_installed(way.engine)
         if way.threads is None or backends.set_threads(way.threads):
             return ""
         return f"The threads of one call cannot be set to {way.threads} in this process any more."
@@ -136,7 +135,7 @@ class ExportedSource:
 
     def why_not(self, way: Candidate) -> str:
         """Say why batches cannot be run that way here."""
-        return _why_not_installed(way.engine)
+        return engines.why_not_installed(way.engine)
 
     def open(self) -> Sequence[Spec]:
         """Return the model's inputs."""
@@ -190,12 +189,3 @@ class _Rearranged:
                 )
             arrays[self._place_of[name]] = array
         return self._engine(revive(self._layout, arrays.__getitem__))
-
-
-def _why_not_installed(engine: str) -> str:
-    if importlib.util.find_spec(engine) is not None:
-        return ""
-    return (
-        f"The {engine!r} engine needs a package that is not installed: "
-        f"pip install 'keras-autotune[{engines.FORMATS[engine]}]'."
-    )

@@ -141,15 +141,14 @@ class Standing:
 
     @cached_property
     def calm_share(self) -> float:
-        """Share of the time so far in which nothing disturbed."""
+        """Share of the time so far that went to blocks of full worth."""
         spent_s = sum(block.outcome.elapsed_s for block in self.blocks)
-        calm_s = sum(
-            block.outcome.elapsed_s
-            for block in self.blocks
-            if block.purpose != "wait"
-            and not (isinstance(block.outcome, Measurement) and block.outcome.is_disturbed)
-        )
-        return calm_s / spent_s if spent_s else 1.0
+        lost_s = sum(block.outcome.elapsed_s for block in self.blocks if self._is_lost(block))
+        return 1 - lost_s / spent_s if spent_s else 1.0
+
+    def _is_lost(self, block: Block) -> bool:
+        disturbed = isinstance(block.outcome, Measurement) and block.outcome.is_disturbed
+        return block.purpose == "wait" or (disturbed and not self.is_always_disturbed)
 
     @property
     def is_disturbed_now(self) -> bool:

@@ -1,9 +1,10 @@
 """What to time next, side by side: a pure function of what is known.
 
 A search is a sequence of rounds. A round times a few candidates once each, in random order. First
-ladders of doublings climb, each new rung beside the best so far. Then sizes between the rungs
-join, and whoever could still be the answer is timed again, round after round, until none is in
-doubt. At the end the choice is measured afresh, beside the baselines.
+a ladder of doublings climbs, each new rung beside the best so far; then the other lanes are looked
+at, and those with hope climb too. Sizes between the rungs join, and whoever could still be the
+answer is timed again, round after round, until none is in doubt. At the end the choice is measured
+afresh, beside the baselines.
 """
 
 from __future__ import annotations

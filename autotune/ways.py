@@ -15,18 +15,12 @@ from autotune.records import Loaded
 MAX_CONCURRENCY = 4
 
 
-def processors_here() -> int:
-    """How many processors this process may keep busy, by its affinity and CPU quota."""
-    count = host.cpu_count()
-    return max(1, round(min(count, host.cpu_quota() or count)))
-
-
 def flights_here() -> list[int]:
     """Numbers of batches in flight: powers of two up to the processors, at most four.
 
     On two processors also three: where two wait, the third has been seen to gain a third more.
     """
-    most = min(MAX_CONCURRENCY, processors_here())
+    most = min(MAX_CONCURRENCY, host.usable_cpus())
     return [1, 2, 3] if most == 2 else [flights for flights in (1, 2, 4) if flights <= most]
 
 
@@ -51,4 +45,4 @@ def lanes_of(loaded: Loaded, concurrency: Sequence[int] | None = None) -> list[L
 
 
 def _threads(flights: int) -> int:
-    return max(1, processors_here() // flights)
+    return max(1, host.usable_cpus() // flights)

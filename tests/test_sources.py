@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import autotune
-from autotune import Candidate, TunedPredictor, artifact, engines, sources
+from autotune import Candidate, TunedPredictor, artifact, engines
 from autotune.errors import InvalidRecord, InvalidSample
 from autotune.exports import Exports
 from autotune.fingerprint import look_around, look_at
@@ -20,7 +20,7 @@ from autotune.nesting import head
 from autotune.records import Round
 from tests import exported
 from tests.blocks import timed
-from tests.tunings import replaced, tuned_on
+from tests.tunings import recommending, replaced, tuned_on
 
 TWO_ENGINES = ["onnxruntime", "openvino"]
 
@@ -46,15 +46,8 @@ def record_of(way: Candidate, model: Any, *more: Any) -> Any:
     """A record of this machine that recommends a way of running; with other measurements."""
     outcomes = (timed(way.batch_size, 0.1, way.engine), *more)
     record = tuned_on(look_around().machine, look_at(model), outcomes=outcomes)
-    recommendation = replaced(
-        record.recommendation,
-        batch_size=way.batch_size,
-        engine=way.engine,
-        concurrency=way.concurrency,
-        threads=way.threads,
-    )
-    rounds = tuple(Round("search", len(outcomes), 0) for _ in range(1))
-    return replaced(record, recommendation=recommendation, rounds=rounds)
+    rounds = (Round("search", len(outcomes), 0),)
+    return recommending(replaced(record, rounds=rounds), way)
 
 
 @pytest.fixture
@@ -148,7 +141,7 @@ def test_without_the_engines_package_the_next_best_is_taken(
     record = record_of(Candidate(16, "onnxruntime"), model, *others)
     artifact.write(folder, record, model.save, folder)
     why = "The 'onnxruntime' engine needs a package that is not installed."
-    monkeypatch.setattr(sources, "_why_not_installed", lambda _: why)
+    monkeypatch.setattr(engines, "why_not_installed", lambda _: why)
     predictor = autotune.load(folder)
     assert predictor.recommendation.candidate == Candidate(32)
     assert f"{why} Running 32 rows, keras" in caplog.text

@@ -6,32 +6,13 @@ import msgspec
 import pytest
 
 from autotune import host
-from autotune.records import Loaded, Machine, ModelInfo
-from autotune.ways import flights_here, lanes_of, processors_here
+from autotune.records import Loaded
+from autotune.ways import flights_here, lanes_of
+from tests.tunings import MODEL, XEON
 
-MODEL = ModelInfo(
-    name="m",
-    source="object",
-    sha256="",
-    inputs=(),
-    parameters=0,
-    dtype_policy="float32",
-    jit_compile=False,
-    backend="tensorflow",
-)
-MACHINE = Machine(
-    device="CPU",
-    device_kind="cpu",
-    cpu="CPU",
-    cpu_count=2,
-    memory_bytes=1,
-    device_memory_bytes=None,
-    system="",
-    versions={},
-)
 LOADED = Loaded(
     model=MODEL,
-    machine=MACHINE,
+    machine=XEON,
     engines=("keras",),
     unavailable={},
     sample_rows=1,
@@ -76,7 +57,7 @@ def test_a_quota_counts_as_processors(
 ) -> None:
     """A container with two processors' worth of time has two, whatever the machine has."""
     of_machine(monkeypatch, count, quota)
-    assert processors_here() == processors
+    assert host.usable_cpus() == processors
     assert flights_here() == flights
 
 

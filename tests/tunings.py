@@ -75,12 +75,18 @@ def with_peaks(
         for size, peak in peaks.items()
     ]
     record = tuned_on(L4 if kind == "gpu" else XEON, outcomes=(*measured, *others))
+    return recommending(record, chosen)
+
+
+def recommending(record: TuningRecord, way: Candidate) -> TuningRecord:
+    """The record, with that candidate recommended."""
+    assert record.recommendation is not None
     recommendation = replaced(
         record.recommendation,
-        batch_size=chosen.batch_size,
-        engine=chosen.engine,
-        concurrency=chosen.concurrency,
-        threads=chosen.threads,
+        batch_size=way.batch_size,
+        engine=way.engine,
+        concurrency=way.concurrency,
+        threads=way.threads,
     )
     found: TuningRecord = replaced(record, recommendation=recommendation)
     return found

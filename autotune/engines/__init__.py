@@ -134,15 +134,17 @@ def open_exported(
         EngineUnavailable: The engine is not installed, or cannot run the files.
         InvalidRecord: The folder holds no exported model.
     """
+    if name not in FORMATS:
+        runs = ", ".join(FORMATS)
+        raise EngineUnavailable(f"The {name!r} engine runs no exported model: {runs} do.")
+    _refuse_if_not_installed(name)
     if name == "onnxruntime":
         from autotune.engines.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(folder, threads, concurrency)
-    if name == "openvino":
-        from autotune.engines.openvino import OpenVinoEngine
+    from autotune.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(folder, threads, concurrency)
-    raise EngineUnavailable(f"The {name!r} engine runs no exported model: {', '.join(FORMATS)} do.")
+    return OpenVinoEngine(folder, threads, concurrency)
 
 
 def difference(got: Nested, expected: Nested, depth: int = 1) -> str | None:
@@ -169,10 +171,17 @@ def _build_apart(
     return engine
 
 
+def why_not_installed(name: str) -> str:
+    """Say what must be installed for an engine that runs an exported model; "" where it is."""
+    if importlib.util.find_spec(name) is not None:
+        return ""
+    return (
+        f"The {name!r} engine needs a package that is not installed: "
+        f"pip install 'keras-autotune[{FORMATS[name]}]'."
+    )
+
+
 def _refuse_if_not_installed(name: str) -> None:
     """Refuse before an export is made for nothing."""
-    if importlib.util.find_spec(name) is None:
-        raise EngineUnavailable(
-            f"The {name!r} engine needs a package that is not installed: "
-            f"pip install 'keras-autotune[{FORMATS[name]}]'."
-        )
+    if why := why_not_installed(name):
+        raise EngineUnavailable(why)

@@ -19,7 +19,7 @@ class OnnxRuntimeEngine:
         concurrency: How many calls will be in flight at once.
 
     Raises:
-        EngineUnavailable: It is not installed, or cannot run the file.
+        EngineUnavailable: It cannot run the file.
         InvalidRecord: The folder holds no exported model.
     """
 
@@ -28,13 +28,8 @@ class OnnxRuntimeEngine:
     thread_safe = True  # run() of one session may be called from many threads
 
     def __init__(self, folder: Path, threads: int | None = None, concurrency: int = 1) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise EngineUnavailable(
-                "The 'onnxruntime' engine needs a package that is not installed: "
-                "pip install 'keras-autotune[onnx]'."
-            ) from error
+        import onnxruntime
+
         signature = Signature.load(folder)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what is wrong comes as an exception

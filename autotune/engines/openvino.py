@@ -25,7 +25,7 @@ class OpenVinoEngine:
         concurrency: How many calls will be in flight at once.
 
     Raises:
-        EngineUnavailable: It is not installed, or cannot run the files.
+        EngineUnavailable: It cannot run the files.
         InvalidRecord: The folder holds no exported model.
     """
 
@@ -34,13 +34,8 @@ class OpenVinoEngine:
     thread_safe = True  # each call has a request of its own
 
     def __init__(self, folder: Path, threads: int | None = None, concurrency: int = 1) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise EngineUnavailable(
-                "The 'openvino' engine needs a package that is not installed: "
-                "pip install 'keras-autotune[openvino]'."
-            ) from error
+        import openvino
+
         signature = Signature.load(folder)
         each = threads or max(1, usable_cpus() // concurrency)
         settings = {

@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.bad_files import autotune, environment
 
 OUT = "tuned"
-FILES = {"manifest.json", "record.json", "model.keras"}
+FILES = {"manifest.json", "record.json", "model.keras", "requirements.txt"}
 
 _FINISHED = """
     select trial_id, value, key, value_json from trials
