@@ -31,6 +31,7 @@ def set_up(
     exports: Path | None = None,
     threads: int | None = None,
     siblings_bytes: int = 0,
+    precision: str = "",
 ) -> tuple[InProcessProbe, Loaded]:
     """Check that model and rows fit each other, and make the probe, in whatever process this is.
 
@@ -43,6 +44,7 @@ def set_up(
         exports: Where exported models are put; None for a folder that goes with the probe.
         threads: What the backend's threads of one call were set to; None for its default.
         siblings_bytes: What the tuner's other children hold by now.
+        precision: Lower precision that engines may compute in; "" for none.
 
     Raises:
         InvalidModel: The model cannot be cut into batches.
@@ -59,7 +61,7 @@ def set_up(
     names = (*(names or engines.NAMES), engines.BASELINE)
     if threads is not None:  # the others are told their threads, in the process without
         names = tuple(filter(engines.threads_are_the_process, names))
-    lineup = LineUp(model, workload, names, exports, threads)
+    lineup = LineUp(model, workload, names, exports, threads, precision)
     probe = InProcessProbe(lineup, workload, allocator, device, siblings_bytes=siblings_bytes)
     if probe.guard.blind:
         warnings.append(f"Memory of {device.name} is not watched: {probe.guard.blind}.")

@@ -160,6 +160,9 @@ def tune(
         list[int] | None, typer.Option(help="Batches in flight to try; repeat for several.")
     ] = None,
     budget: Annotated[str, typer.Option(metavar="TIME", help="Time for probing.")] = "60s",
+    precision: Annotated[
+        str | None, typer.Option(help="bfloat16 lets engines that can compute in it.")
+    ] = None,
     isolation: Annotated[
         str, typer.Option(help="process: probe in a child; none: in this process.")
     ] = "process",
@@ -209,6 +212,7 @@ def tune(
             concurrency=concurrency,
             budget_s=budget_s,
             isolation=isolation,  # type: ignore[arg-type]  # tune checks it
+            precision=precision,  # type: ignore[arg-type]  # tune checks it
             study=opened,
             strategy=strategy,  # type: ignore[arg-type]  # search checks it
             seed=seed,

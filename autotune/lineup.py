@@ -20,7 +20,7 @@ from autotune.exports import Exports
 from autotune.judging import Lane, lane_of
 from autotune.nesting import Nested, flatten, head
 from autotune.outcomes import Candidate
-from autotune.parity import Parity, compare, depth_of
+from autotune.parity import RELATIVE, RELATIVE_BFLOAT16, Parity, compare, depth_of
 from autotune.workload import Workload
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class LineUp:
         names: Engines to make ready.
         folder: Where exported models are put; None for a folder that goes with the line-up.
         threads: What the backend's threads of one call were set to; None for its default.
+        precision: Lower precision that engines may compute in; "" for none.
 
     Attributes:
         unavailable: Engines that cannot run this model, with the reason.
@@ -51,6 +52,7 @@ class LineUp:
         names: Sequence[str],
         folder: Path | None = None,
         threads: int | None = None,
+        precision: str = "",
     ) -> None:
         if folder is None:
             folder = Path(tempfile.mkdtemp(prefix="autotune-"))
@@ -59,7 +61,8 @@ class LineUp:
         self._workload = workload
         self._threads = threads
         self._depth = depth_of(model)
-        self._exports = Exports(model, workload.take(1), folder)
+        self._precision = precision
+        self._exports = Exports(model, workload.take(1), folder, precision)
         self._sessions: dict[Lane, tuple[Engine, int]] = {}
         self._engines: dict[str, Engine] = {}
         self._reference = engines.build(engines.REFERENCE, model, workload.take(1))
@@ -141,15 +144,17 @@ class LineUp:
         session = self._sessions.get(lane_of(candidate))
         return session[1] if session else None
 
-    def parity(self, batch: Nested, outputs: Nested) -> Parity:
-        """Compare the first rows with the reference's, run in batches that surely fit."""
+    def parity(self, candidate: Candidate, batch: Nested, outputs: Nested) -> Parity:
+        """Compare a candidate's first rows with the reference's, run in batches that surely fit."""
+        reduced = self._precision and candidate.engine in engines.REDUCIBLE
+        relative = RELATIVE_BFLOAT16 if reduced else RELATIVE
         found = []
         for start in range(0, PARITY_ROWS, PARITY_BATCH):
             rows = head(batch, PARITY_BATCH, start)
             if len(flatten(rows)[0][0]) == 0:
                 break
             got = head(outputs, PARITY_BATCH, start)
-            found.append(compare(got, self._reference(rows), self._depth))
+            found.append(compare(got, self._reference(rows), self._depth, relative))
         changed = [one.changed_classes for one in found if one.changed_classes is not None]
         return Parity(
             max(one.largest_error for one in found),

@@ -104,7 +104,7 @@ class InProcessProbe:
         again = candidate in self._seen
         parity = Parity()
         if candidate.engine != REFERENCE and not again:
-            parity = self._lineup.parity(batches[0], outputs)
+            parity = self._lineup.parity(candidate, batches[0], outputs)
             if parity.complaint:
                 message = f"At {candidate.batch_size} rows {parity.complaint}."
                 return Failure(candidate, kind="mismatch", message=message)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import keras
 
 RELATIVE = 1e-5  # of one layer: 80 units in the last place; sums of hundreds of terms need some
+RELATIVE_BFLOAT16 = 2**-8  # of one layer: its unit roundoff; sums are kept in float32
 RELATIVE_16_BITS = 1e-2  # at any depth: kernels add in float32, and round what they store
 
 
@@ -34,7 +35,7 @@ class Parity:
     complaint: str | None = None
 
 
-def compare(got: Nested, expected: Nested, depth: int = 1) -> Parity:
+def compare(got: Nested, expected: Nested, depth: int = 1, relative: float = RELATIVE) -> Parity:
     """Compare an engine's outputs with those of the reference for the same rows.
 
     Nesting, dtypes, shapes, whole numbers and the places of NaN must be equal. A float may
@@ -54,6 +55,7 @@ def compare(got: Nested, expected: Nested, depth: int = 1) -> Parity:
         got: What the engine gave.
         expected: What the reference gave.
         depth: How many layers with weights lie between input and output.
+        relative: Tolerance of one layer for outputs of 32 or 64 bits.
 
     Example:
         >>> compare(np.float32([[0.1, 0.9]]), np.float32([[0.9, 0.1]])).changed_classes
@@ -68,7 +70,7 @@ def compare(got: Nested, expected: Nested, depth: int = 1) -> Parity:
         where = f"output {name!r}" if name else "the output"
         if a.dtype != b.dtype or a.shape != b.shape:
             return Parity(complaint=f"{where} is {a.dtype}{a.shape}, not {b.dtype}{b.shape}")
-        error, excess = _errors(a, b, depth)
+        error, excess = _errors(a, b, relative * math.sqrt(max(1, depth)))
         largest = max(largest, error)
         shares += _changed(a, b)
         if excess > 1 and complaint is None:
@@ -78,13 +80,12 @@ def compare(got: Nested, expected: Nested, depth: int = 1) -> Parity:
     return Parity(largest, max(shares, default=None), complaint)
 
 
-def _errors(got: Array, expected: Array, depth: int) -> tuple[float, float]:
+def _errors(got: Array, expected: Array, relative: float) -> tuple[float, float]:
     """Largest difference as a share of the output's scale, and as a multiple of the tolerance."""
     if expected.dtype.kind not in "fV":  # whole numbers, truth values, text
         return 0.0, 0.0 if np.array_equal(got, expected) else math.inf
-    relative = RELATIVE * math.sqrt(max(1, depth))
     if expected.dtype.itemsize < 4:
-        relative = RELATIVE_16_BITS
+        relative = max(relative, RELATIVE_16_BITS)
     a, b = got.astype(np.float64), expected.astype(np.float64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     if same.all():

@@ -231,6 +231,7 @@ class TuningRecord(Struct, frozen=True, kw_only=True, omit_defaults=False):
         model: The model; None where the search was given a bare probe.
         machine: The machine; None where the search was given a bare probe.
         unavailable: Engines that were not tried, with the reason.
+        precision: Lower precision that engines were allowed to compute in; "" for none.
         warnings: What a reader should know before trusting the figures.
         created: Date and time, ISO 8601; "" where the search was given a bare probe.
         format_version: Version of this document's format.
@@ -250,6 +251,7 @@ class TuningRecord(Struct, frozen=True, kw_only=True, omit_defaults=False):
     model: ModelInfo | None = None
     machine: Machine | None = None
     unavailable: dict[str, str] = {}
+    precision: str = ""
     warnings: tuple[str, ...] = ()
     created: str = ""
     format_version: int = FORMAT_VERSION

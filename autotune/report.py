@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from autotune.engines import REDUCIBLE
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
 from autotune.records import Baseline, Forecast, Progress, Recommendation, TuningRecord
 from autotune.units import format_bytes, format_rate, format_seconds
@@ -42,7 +43,7 @@ def _facts(record: TuningRecord) -> list[str]:
             limit = record.memory_limit_bytes
             allowed = f" of {format_bytes(limit)}" if limit else ""
             facts.append(f"memory     {format_bytes(chosen.peak_bytes)} at the peak{allowed}")
-        facts += _forecasts(record.forecasts)
+        facts += [*_forecasts(record.forecasts), *_precision(record, chosen)]
         if chosen.tied:
             facts.append("tied with  " + printable("; ".join(map(str, chosen.tied))))
         facts.append(f"confidence {_confidence(chosen)}")
@@ -79,6 +80,20 @@ def _forecasts(forecasts: Sequence[Forecast]) -> list[str]:
         needed = format_bytes(least.upper_bound_bytes)
         facts.append(f"refused    {printable(str(least.candidate))}: it may need {needed}")
     return facts
+
+
+def _precision(record: TuningRecord, chosen: Recommendation) -> list[str]:
+    """What a lower precision does to the answers, where the choice may compute in one."""
+    if not record.precision or chosen.engine not in REDUCIBLE:
+        return []
+    measured = [o for o in record.outcomes if isinstance(o, Measurement)]
+    mine = [m for m in measured if m.candidate.engine == chosen.engine]
+    error = max((m.largest_error for m in mine), default=0.0)
+    changed = max((m.changed_classes or 0.0 for m in mine), default=0.0)
+    return [
+        f"precision  {printable(record.precision)}: outputs within {error:.2%} of those of keras, "
+        f"{changed:.1%} of classes changed"
+    ]
 
 
 def _with_interval(speed: Recommendation | Baseline) -> str:

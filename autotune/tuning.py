@@ -8,40 +8,35 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import logging
-import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
-from autotune import backends
 from autotune.driver import Strategy
-from autotune.engines import BASELINE, REFERENCE
+from autotune.engines import BASELINE, REDUCIBLE, REFERENCE
 from autotune.engines import NAMES as ENGINES
 from autotune.errors import (
     EngineUnavailable,
     InvalidInput,
-    ModelNotPortable,
     NoFeasibleBatchSize,
 )
 from autotune.goal import MOST_ROWS_PER_SECOND, Goal
 from autotune.guard import PROCESS_PER_ALLOCATED
 from autotune.judging import Lane
 from autotune.nesting import Nested
-from autotune.outcomes import Candidate, Probe
+from autotune.outcomes import Candidate
 from autotune.predictor import TunedPredictor
-from autotune.probe import IsolatedProbe
+from autotune.preparation import Isolation, Precision, Wish, make_ready
 from autotune.records import Loaded, Progress, TuningRecord
 from autotune.searching import check_arguments, search
 from autotune.studies import bind
-from autotune.subjects import Parcel, Subject, subject_of
+from autotune.subjects import subject_of
 from autotune.units import format_bytes
 from autotune.ways import lanes_of
-from autotune.worker import DrawnRows, Load, SavedRows
 from autotune.workload import Synthetic, Workload
 
 if TYPE_CHECKING:
@@ -49,10 +44,6 @@ if TYPE_CHECKING:
     import optuna
 
     from autotune.models import ModelFactory, ModelFile
-
-_log = logging.getLogger("autotune")
-
-Isolation = Literal["process", "spawn", "none"]
 
 LESS = 0.9  # of the memory that there was at first: that much less is worth a word
 MAX_SAMPLE_BYTES = 2**30  # more rows than that only make the copy for the child slow
@@ -73,6 +64,7 @@ def tune(
     strategy: Strategy = "ladder",
     seed: int = 0,
     on_event: Callable[[Progress], None] | None = None,
+    precision: Precision | None = None,
 ) -> TunedPredictor:
     """Find the batch size, engine and concurrency that serve a goal best for one model here.
 
@@ -95,6 +87,8 @@ def tune(
         strategy: "ladder", or "sampler" for the study's own sampler.
         seed: Seed of the search.
         on_event: Called before and after each probe.
+        precision: "bfloat16" lets engines that can (OpenVINO, on processors that have it) compute
+            in it: answers differ by up to some percent. None for the model's own.
 
     Returns:
         A predictor that follows the recommendation.
@@ -105,19 +99,20 @@ def tune(
         NoFeasibleBatchSize: No candidate is within the goal's limits.
         ProbeFailed: The child process could not load the model.
     """
-    _check(engines, isolation)
+    _check(engines, isolation, precision)
     check_arguments(engines or ENGINES, concurrency or (1,), budget_s, strategy)
     rows = sample if isinstance(sample, Synthetic) else Workload(sample).at_most(MAX_SAMPLE_BYTES)
     subject = subject_of(model)
     with contextlib.ExitStack() as stack:
         shelf = stack.enter_context(contextlib.ExitStack())
         exports = Path(shelf.enter_context(tempfile.TemporaryDirectory(prefix="autotune-")))
-        probe, loaded = _make_ready(stack, subject, rows, isolation, engines, seed, exports)
+        wish = Wish(engines, precision or "", seed, exports)
+        probe, loaded = make_ready(stack, subject, rows, isolation, wish)
         lanes = lanes_of(loaded, concurrency)
         if not lanes:
             raise EngineUnavailable(" ".join(loaded.unavailable.values()))
         if study is not None:
-            bind(study, _subject_matter(loaded, goal, lanes))
+            bind(study, _subject_matter(loaded, goal, lanes, wish.precision))
         try:
             record = search(
                 probe,
@@ -132,15 +127,16 @@ def tune(
                 baselines=BASELINES,
             )
         except NoFeasibleBatchSize as error:
-            error.record = _complete(error.record, loaded, sample) if error.record else None
+            if error.record:
+                error.record = _complete(error.record, loaded, sample, wish.precision)
             raise
-        record = _complete(record, loaded, sample)
+        record = _complete(record, loaded, sample, wish.precision)
         predictor = TunedPredictor(record, subject.open, subject.put, exports)
         weakref.finalize(predictor, shelf.pop_all().close)  # the folder goes with it
         return predictor
 
 
-def _check(engines: Sequence[str] | None, isolation: str) -> None:
+def _check(engines: Sequence[str] | None, isolation: str, precision: str | None) -> None:
     if isinstance(engines, str):
         raise InvalidInput(f"engines must be a sequence of names, but got {engines!r}.")
     unknown = [name for name in engines or () if name not in ENGINES]
@@ -151,81 +147,14 @@ def _check(engines: Sequence[str] | None, isolation: str) -> None:
     if isolation not in get_args(Isolation):
         known = ", ".join(get_args(Isolation))
         raise InvalidInput(f"isolation must be one of {known}, but got {isolation!r}.")
+    if precision not in (None, *get_args(Precision)):
+        known = ", ".join(get_args(Precision))
+        raise InvalidInput(f"precision must be {known} or None, but got {precision!r}.")
 
 
-def _make_ready(
-    stack: contextlib.ExitStack,
-    subject: Subject,
-    rows: Workload | Synthetic,
-    isolation: Isolation,
-    engines: Sequence[str] | None,
-    seed: int,
-    exports: Path,
-) -> tuple[Probe, Loaded]:
-    """Make the probe, in a child or in this process, with model and rows loaded."""
-    warning = why = backends.holds_gpu()
-    if why:
-        warning = (
-            f"Measuring in this process, where running out of memory ends the program: {why}, so a "
-            "child would find none. To have it measured in a process of its own, tune before the "
-            "model is used."
-        )
-        _log.warning("%s", warning)
-    if isolation != "none" and not why:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autotune-")))
-        try:
-            parcel = subject.pack(folder, rows)
-            request = _request(parcel, subject.name, folder, engines, seed, exports)
-            scratch = (str(folder), str(exports), *parcel.scratch)
-            fork = isolation == "process"
-            child = stack.enter_context(IsolatedProbe(request, fork=fork, scratch=scratch))
-            return child, child.load()
-        except ModelNotPortable as error:
-            warning = (
-                f"Measuring in this process, where running out of memory ends the program: {error} "
-                "To have it measured in a process of its own, give a .keras file or "
-                "'module:function', with the model's own classes in a module."
-            )
-            _log.warning("%s", warning)
-    from autotune.bench import set_up
-
-    probe, loaded = set_up(subject.open(), rows, engines, subject.name, seed, exports=exports)
-    if warning:
-        loaded = msgspec.structs.replace(loaded, warnings=(*loaded.warnings, warning))
-    return probe, loaded
-
-
-def _request(
-    parcel: Parcel,
-    name: str,
-    folder: Path,
-    engines: Sequence[str] | None,
-    seed: int,
-    exports: Path,
-) -> Load:
-    """Write the rows that the child needs to `folder`, and say where everything lies."""
-    sample: SavedRows | DrawnRows
-    if isinstance(parcel.rows, Synthetic):
-        sample = DrawnRows(parcel.rows.rows, parcel.rows.shapes)
-    else:
-        (folder / "rows").mkdir()
-        parcel.rows.save(folder / "rows")
-        sample = SavedRows(str(folder / "rows"))
-    return Load(
-        id=0,
-        model=parcel.model,
-        name=name,
-        sample=sample,
-        engines=tuple(engines) if engines else None,
-        python_path=tuple(str(Path(path).absolute()) for path in (*sys.path, "")),
-        expected=parcel.expected,
-        save_to=parcel.save_to,
-        seed=seed,
-        exports=str(exports),
-    )
-
-
-def _subject_matter(loaded: Loaded, goal: Goal, lanes: Sequence[Lane]) -> dict[str, str]:
+def _subject_matter(
+    loaded: Loaded, goal: Goal, lanes: Sequence[Lane], precision: str
+) -> dict[str, str]:
     """What all trials of one study must have in common."""
     return {
         "model": loaded.model.sha256,
@@ -234,6 +163,7 @@ def _subject_matter(loaded: Loaded, goal: Goal, lanes: Sequence[Lane]) -> dict[s
         "device": loaded.machine.device,
         "engines": " ".join(dict.fromkeys(engine for engine, _, _ in lanes)),
         "concurrency": " ".join(map(str, dict.fromkeys(flights for _, flights, _ in lanes))),
+        "precision": precision or "the model's own",
     }
 
 
@@ -256,9 +186,13 @@ def _memory_limit(goal: Goal, loaded: Loaded) -> int | None:
     return min(limits, default=None)
 
 
-def _complete(record: TuningRecord, loaded: Loaded, sample: Nested | Synthetic) -> TuningRecord:
+def _complete(
+    record: TuningRecord, loaded: Loaded, sample: Nested | Synthetic, precision: str
+) -> TuningRecord:
     """Add what the search cannot know: model, machine, date, warnings."""
     warnings = [*loaded.warnings, *_memory_taken(record, loaded)]
+    if precision and not set(REDUCIBLE) & set(loaded.engines):
+        warnings.append(f"No engine here computes in {precision}: {', '.join(REDUCIBLE)} would.")
     if isinstance(sample, Synthetic):
         warnings.append(
             "The rows were drawn at random: speed can depend on the values, so tune with real rows "
@@ -270,6 +204,7 @@ def _complete(record: TuningRecord, loaded: Loaded, sample: Nested | Synthetic) 
         machine=loaded.machine,
         sample_rows=loaded.sample_rows,
         unavailable=loaded.unavailable,
+        precision=precision,
         warnings=tuple(warnings),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )

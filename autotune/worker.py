@@ -85,6 +85,7 @@ class Load(Struct, frozen=True, kw_only=True, tag="load"):
         exports: Where exported models are put; "" for a folder that goes with the child.
         threads: Threads of one call, to be set before the backend runs; None for its default.
         siblings_bytes: What the tuner's other children hold.
+        precision: Lower precision that engines may compute in; "" for none.
     """
 
     id: int
@@ -99,6 +100,7 @@ class Load(Struct, frozen=True, kw_only=True, tag="load"):
     exports: str = ""
     threads: int | None = None
     siblings_bytes: int = 0
+    precision: str = ""
 
 
 class Export(Struct, frozen=True, kw_only=True, tag="export"):
@@ -224,6 +226,7 @@ def load(request: Load) -> tuple[InProcessProbe, Loaded]:
         exports=Path(request.exports) if request.exports else None,
         threads=request.threads,
         siblings_bytes=request.siblings_bytes,
+        precision=request.precision,
     )
     if backends.can_set_threads(loaded.model.backend, loaded.machine.device_kind):
         loaded = msgspec.structs.replace(loaded, sets_threads=loaded.engines)
@@ -242,7 +245,7 @@ def export(request: Load) -> None:
 
     model, sample = _open(request)
     rows = fit_sample(model, sample, request.seed).take(1)
-    exports = Exports(model, rows, Path(request.exports))
+    exports = Exports(model, rows, Path(request.exports), request.precision)
     for form in engines.formats_wanted(request.engines):
         with contextlib.suppress(EngineUnavailable):
             exports.folder_of(form)

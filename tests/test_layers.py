@@ -64,7 +64,6 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "ledger": (3, "errors judging outcomes", "msgspec optuna"),
     "matching": (3, "records", ""),
     "models": (3, "errors modelfiles workload", "keras numpy"),
-    "report": (3, "outcomes records units", "rich"),
     "rowfiles": (3, "errors files foreign nesting workload", "numpy pyarrow"),
     "scheduling": (3, "judging outcomes records", "numpy"),
     "splitting": (3, "judging outcomes", ""),
@@ -74,13 +73,12 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         4,
         "converters engines.onnxruntime engines.openvino errors flattening nesting parity "
         "signature",
-        "keras numpy",
+        "keras msgspec numpy",
     ),
     "fitting": (4, "backends device errors forecast guard host judging nvml outcomes records", ""),
     "inputs": (4, "errors models nesting rowfiles workload", "keras numpy"),
     "queueing": (4, "answers", ""),
     "standing": (4, "comparing goal judging known outcomes", ""),
-    "terminal": (4, "records report", "rich"),
     "timing": (4, "disturbance flights guard nesting", ""),
     "bounds": (5, "forecast goal judging known outcomes records standing", ""),
     "confirming": (5, "comparing judging outcomes standing", ""),
@@ -95,7 +93,6 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "nesting",
         "keras",
     ),
-    "fingerprint": (6, "describe device engines errors matching records report units", "keras"),
     "ladder": (6, "bounds goal judging outcomes standing", ""),
     "lanes": (6, "bounds goal judging outcomes standing", ""),
     "lineup": (6, "engines errors exports host judging nesting outcomes parity workload", "keras"),
@@ -104,6 +101,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "comparing confirming errors goal judging outcomes racing records standing units",
         "",
     ),
+    "report": (6, "engines outcomes records units", "rich"),
     "requirements": (6, "engines records", ""),
     "runner": (6, "engines errors nesting pace stats", "numpy optree"),
     "artifact": (7, "engines errors files matching records requirements", "msgspec"),
@@ -113,6 +111,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras numpy",
     ),
     "fallback": (7, "engines errors outcomes recommend records standing", "msgspec"),
+    "fingerprint": (7, "describe device engines errors matching records report units", "keras"),
     "measure": (
         7,
         "allocator device disturbance engines errors guard host lineup nesting outcomes parity "
@@ -120,56 +119,62 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "msgspec",
     ),
     "refining": (7, "bounds judging ladder outcomes standing", ""),
-    "sources": (
-        7,
-        "backends engines errors fingerprint models nesting outcomes signature workload",
-        "keras",
-    ),
+    "terminal": (7, "records report", "rich"),
     "bench": (
         8,
         "allocator batchable describe device engines host inputs lineup measure records workload",
         "keras",
     ),
-    "runners": (8, "intake nesting outcomes pace runner sources stats", "numpy optree"),
+    "sources": (
+        8,
+        "backends engines errors fingerprint models nesting outcomes signature workload",
+        "keras",
+    ),
     "strategy": (8, "bounds confirming judging ladder lanes outcomes racing refining standing", ""),
-    "cutting": (9, "nesting outcomes pace runner runners splitting", ""),
     "driver": (
         9,
         "baselines bounds confirming errors goal judging ladder ledger outcomes recommend records "
         "standing strategy",
         "msgspec optuna",
     ),
+    "runners": (9, "intake nesting outcomes pace runner sources stats", "numpy optree"),
     "worker": (
         9,
         "backends bench device engines errors exports inputs measure models outcomes records "
         "workload",
         "keras msgspec",
     ),
+    "cutting": (10, "nesting outcomes pace runner runners splitting", ""),
     "keeper": (10, "bench models worker", "keras msgspec tensorflow"),
+    "searching": (10, "driver errors goal judging outcomes records studies", "optuna"),
+    "subjects": (10, "batchable errors files inputs modelfiles models worker workload", "keras"),
+    "child": (11, "keeper worker", "msgspec"),
     "predictor": (
-        10,
+        11,
         "artifact cutting fallback fitting flights gathering intake mapped nesting pace records "
         "runner runners sources stats terminal",
         "keras numpy",
     ),
-    "searching": (10, "driver errors goal judging outcomes records studies", "optuna"),
-    "subjects": (10, "batchable errors files inputs modelfiles models worker workload", "keras"),
-    "batching": (11, "answers dispatching errors gauges nesting predictor scheduling", ""),
-    "child": (11, "keeper worker", "msgspec"),
-    "loading": (11, "artifact fingerprint models predictor records sources workload", ""),
+    "batching": (12, "answers dispatching errors gauges nesting predictor scheduling", ""),
     "checkup": (12, "child host nvml units worker", "msgspec"),
     "family": (12, "child host units", ""),
+    "loading": (12, "artifact fingerprint models predictor records sources workload", ""),
     "doctor": (13, "checkup report units", "rich"),
     "probe": (13, "child engines errors family host outcomes records worker", "msgspec"),
-    "tuning": (
+    "preparation": (
         14,
-        "backends bench driver engines errors goal guard judging models nesting outcomes "
-        "predictor probe records searching studies subjects units ways worker workload",
+        "backends bench errors outcomes probe records subjects worker workload",
+        "msgspec",
+    ),
+    "tuning": (
+        15,
+        "driver engines errors goal guard judging models nesting outcomes predictor preparation "
+        "records searching studies subjects units ways workload",
         "keras msgspec optuna",
     ),
-    "demo": (15, "goal records tuning", "msgspec numpy"),
+    "demo": (16, "goal records tuning", "msgspec numpy"),
     "cli": (
-        16,
+        17,
         "artifact checkup demo doctor errors goal loading models nesting records report rowfiles "
         "studies terminal tuning units workload",
         "msgspec typer",

@@ -24,6 +24,8 @@ NAMES = ("keras", "compiled", "xla", "onnxruntime", "openvino")
 BASELINE = "predict"  # what most people run: never a choice, only something to compare with
 FORMATS = {"onnxruntime": "onnx", "openvino": "openvino"}
 """Engines that run an exported model, without Keras: the format of each, and its extra."""
+REDUCIBLE = ("openvino",)
+"""Engines that can compute in a lower precision than the model's own, where that is asked for."""
 
 
 class Engine(Protocol):

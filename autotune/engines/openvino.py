@@ -15,6 +15,8 @@ from autotune.signature import Signature, Wiring
 
 Ready = tuple[Any, deque[Any]]
 
+HINTS = {"": "f32", "bfloat16": "bf16"}
+
 
 class OpenVinoEngine:
     """Runs a batch through an OpenVINO infer request.
@@ -42,7 +44,7 @@ class OpenVinoEngine:
             "NUM_STREAMS": concurrency,  # calls beyond it wait for one another
             "INFERENCE_NUM_THREADS": concurrency * each,
             # Where the processor has bfloat16, OpenVINO takes it unasked: errors near 1 percent.
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": HINTS[signature.precision],
         }
         self._compile = functools.partial(
             openvino.Core().compile_model, folder / signature.file, "CPU", settings
