@@ -21,7 +21,7 @@ import msgspec
 
 from autotune.engines import FORMATS
 from autotune.errors import InvalidInput, InvalidRecord
-from autotune.files import cannot_write, sha256_of, sync
+from autotune.files import cannot_write, exchange, sha256_of, sync
 from autotune.matching import best_for, same_device, same_model
 from autotune.records import FORMAT_VERSION, Machine, TuningRecord
 from autotune.requirements import requirements_of
@@ -198,17 +198,22 @@ def _put_beside(folder: Path, data: bytes) -> None:
 
 
 def _put_in_place(new: Path, folder: Path) -> None:
-    """Rename `new` to `folder`; an older one steps aside first, and comes back on failure."""
+    """Rename `new` to `folder`; an older one is there until that moment, or comes back."""
     old = new.with_name(f"{new.name}.old")
-    with contextlib.suppress(FileNotFoundError):
-        folder.rename(old)
-    try:
-        new.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
+    if folder.exists() and exchange(new, folder):
+        old = new
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
     sync(folder.parent)
+    # First what makes it a tuned directory: nobody shall take what is half removed for one.
+    (old / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(old, ignore_errors=True)
 
 

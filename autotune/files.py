@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import hashlib
 import os
 import secrets
@@ -10,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autotune.errors import EnvironmentFault
+
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE: renameat2(2)
 
 
 def sha256_of(path: Path) -> str:
@@ -61,6 +65,27 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step, so that at no moment either is missing.
+
+    Returns:
+        False where the system or the file system cannot do that, and nothing was done.
+
+    Raises:
+        OSError: One of them is not there, or must not be moved.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # Linux has it
+    if rename is None:
+        return False
+    names = os.fsencode(one.absolute()), os.fsencode(other.absolute())
+    if rename(_HERE, names[0], _HERE, names[1], _EXCHANGE) == 0:
+        return True
+    error = ctypes.get_errno()
+    if error in (errno.ENOSYS, errno.EINVAL, errno.EPERM):
+        return False
+    raise OSError(error, os.strerror(error), str(other))
 
 
 def cannot_write(path: Path, error: OSError) -> EnvironmentFault:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -132,11 +134,33 @@ def test_what_is_no_tuned_folder_is_told(tmp_path: Path) -> None:
             artifact.read(tmp_path / name)
 
 
-def test_an_older_one_is_replaced(tuned: Path) -> None:
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_an_older_one_is_replaced(
+    tuned: Path, monkeypatch: pytest.MonkeyPatch, in_one_step: bool
+) -> None:
     """Writing again puts the new directory in the old one's place and leaves nothing of it."""
+    if not in_one_step:  # as on a file system that cannot
+        monkeypatch.setattr(artifact, "exchange", lambda *_: False)
     artifact.write(tuned, RECORD, put_other)
     assert artifact.read(tuned).model.read_bytes() == b"new weights"
     assert sorted(path.name for path in tuned.parent.iterdir()) == ["tuned"]
+
+
+def test_there_is_one_at_every_moment(tuned: Path) -> None:
+    """Who looks while another is put in its place finds the one or the other."""
+    seen, done = set(), threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            seen.add((tuned / "manifest.json").exists())
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        for _ in range(100):
+            artifact.write(tuned, RECORD, put_other)
+        done.set()
+        looking.result()
+    assert seen == {True}
 
 
 def test_an_older_one_stands_when_writing_fails(tuned: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotune.errors import EnvironmentFault
-from autotune.files import cannot_write, replacing, sha256_of, write_bytes
+from autotune.files import cannot_write, exchange, replacing, sha256_of, write_bytes
 
 
 @pytest.fixture
@@ -107,3 +107,20 @@ def test_a_fault_is_not_wrapped_twice() -> None:
     """An EnvironmentFault that is met again stays the same error."""
     fault = EnvironmentFault("Cannot write a: no.")
     assert cannot_write(Path("b"), fault) is fault
+
+
+def test_two_folders_change_places(tmp_path: Path) -> None:
+    """What was in the one is in the other, and neither is gone."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        (folder / f"was {folder.name}").touch()
+    assert exchange(one, other)
+    assert [path.name for path in one.iterdir()] == ["was other"]
+    assert [path.name for path in other.iterdir()] == ["was one"]
+
+
+def test_what_is_not_there_changes_no_place(tmp_path: Path) -> None:
+    """The fault is the system's own."""
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        exchange(tmp_path, tmp_path / "nothing")
