@@ -1,11 +1,12 @@
 """All engines, batches in flight and sizes on seven nets, and what the tuner makes of them.
 
-    python -m tests.benchmarks.engines [--net mlp ...] [--budget 60] [--rounds 3] [--json FILE]
+    python -m tests.benchmarks.engines [--net mlp ...] [--budget 60] [--rounds 10] [--json FILE]
 
 Each net is tuned; then every candidate is swept, one after the other in random order, round after
 round, and the best of each engine is timed once more side by side with the choice, with the
 choice among `keras` alone, and with `model.predict`. The tuned predictor runs in a process of its
-own, which it has for itself, in turn with the others. Nothing else should run meanwhile.
+own, in turn with the others, on as many rows as take it about half a second. Nothing else should
+run meanwhile.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import json
 import math
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,6 +36,7 @@ from autotune.ways import lanes_of
 from autotune.worker import FileSource, Load, SavedRows
 from autotune.workload import Workload
 from tests.benchmarks import nets
+from tests.benchmarks.served import Server
 
 NETS: dict[str, tuple[Callable[[], keras.Model], int, int]] = {  # largest size, rows of the sample
     "mlp": (nets.mlp, 65_536, 65_536),
@@ -47,23 +48,10 @@ NETS: dict[str, tuple[Callable[[], keras.Model], int, int]] = {  # largest size,
     "resnet50": (nets.resnet, 32, 32),
 }
 BLOCK_S = 0.1
+SERVED_S = 0.5
 FRESH_ROUNDS = 12
 PREDICT_ROWS = 1024  # or as many as the sample has
 RESNET_FLOP = 7.7e9  # a row: 3.86 billion multiplications, each with an addition
-
-SERVE = """
-import sys, time
-import numpy, autotune
-predictor = autotune.load(sys.argv[1])
-x = numpy.load(sys.argv[2])
-predictor.predict(x)
-for line in sys.stdin:
-    rows, began = 0, time.perf_counter()
-    while time.perf_counter() - began < float(line):
-        predictor.predict(x)
-        rows += len(x)
-    print(rows / (time.perf_counter() - began), flush=True)
-"""
 
 
 @dataclass
@@ -79,6 +67,7 @@ class Row:
         one_at_a_time: The best `predict_on_batch` with one batch at a time.
         predict: `model.predict(x)`.
         predictor: The tuned predictor, in its own process.
+        cold_start_s: Seconds from import to its first answer, of one row.
         best: The best of all in the sweep.
         tuning_s: Seconds of the probes of the tuning.
         sweep_s: Seconds of the sweep.
@@ -92,30 +81,10 @@ class Row:
     one_at_a_time: tuple[str, float] = ("", 0.0)
     predict: float = 0.0
     predictor: float = 0.0
+    cold_start_s: float = 0.0
     best: tuple[str, float] = ("", 0.0)
     tuning_s: float = 0.0
     sweep_s: float = 0.0
-
-
-class Server:
-    """The tuned predictor in a process of its own."""
-
-    def __init__(self, tuned: Path, rows: Path) -> None:
-        command = [sys.executable, "-c", SERVE, str(tuned), str(rows)]
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
-
-    def rows_per_s(self, seconds: float) -> float:
-        """Predict for so many seconds."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(seconds, file=self._process.stdin, flush=True)
-        return float(self._process.stdout.readline())
-
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.wait()
 
 
 def measure(net: str, folder: Path, budget_s: float, rounds: int) -> Row:
@@ -125,10 +94,10 @@ def measure(net: str, folder: Path, budget_s: float, rounds: int) -> Row:
     model, path = make(), folder / "model.keras"
     model.save(path)
     rows = nets.rows_for(model, count)
-    np.save(folder / "x.npy", rows)
     goal = Goal(max_batch_size=largest)
     predictor = tune(path, rows, goal, budget_s=budget_s)
     predictor.save(folder / "tuned")
+    np.save(folder / "x.npy", many(rows, predictor.recommendation))
     plain = tune(path, rows, goal, engines=["keras"], budget_s=budget_s / 2)
     row = Row(net, refused=dict(predictor.record.unavailable), tuning_s=predictor.record.spent_s)
     with IsolatedProbe(load_of(folder, rows)) as probe:
@@ -136,6 +105,12 @@ def measure(net: str, folder: Path, budget_s: float, rounds: int) -> Row:
         levels, row.sweep_s = sweep(probe, lanes, largest, rounds)
         fill_in(row, probe, levels, predictor.recommendation, plain.recommendation, folder)
     return row
+
+
+def many(rows: Any, chosen: Recommendation) -> Any:
+    """As many rows as take the choice half a second, but no more than 64 batches."""
+    wanted = min(SERVED_S * chosen.rows_per_s, 64 * chosen.batch_size)
+    return np.concatenate([rows] * math.ceil(wanted / len(rows)))
 
 
 def load_of(folder: Path, rows: Any) -> Load:
@@ -195,10 +170,10 @@ def fill_in(
     server = Server(folder / "tuned", folder / "x.npy")
     served, rounds = [], []
     try:
-        server.rows_per_s(BLOCK_S)
+        server.rows_per_s(SERVED_S)
         for number in range(FRESH_ROUNDS):
             rounds.append(time_round(probe, timed, number)[0])
-            served.append(server.rows_per_s(5 * BLOCK_S))
+            served.append(server.rows_per_s(SERVED_S))
     finally:
         server.close()
     fresh = {c: math.exp(level) for c, level in Fit(rounds).levels.items()}
@@ -207,6 +182,7 @@ def fill_in(
     row.chosen = str(chosen.candidate), fresh[chosen.candidate]
     row.keras_alone = str(plain.candidate), fresh[plain.candidate]
     row.predict, row.predictor = fresh[predict], statistics.median(served)
+    row.cold_start_s = server.cold_start_s
 
 
 def only(levels: dict[Candidate, float], **fields: Any) -> dict[Candidate, float]:
@@ -248,6 +224,7 @@ def print_row(row: Row) -> None:
     for name, (what, speed) in lines.items():
         times = speed / row.one_at_a_time[1]
         print(f"{name:24}{speed:14,.0f} rows/s{times:8.2f} x  {what}")
+    print(f"the tuned predictor's first answer after {row.cold_start_s:.2f} s")
     for name, why in row.refused.items():
         print(f"  {name}: {why}")
     if row.net == "resnet50":
@@ -280,7 +257,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--net", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--budget", type=float, default=60.0, help="seconds for a tuning")
-    parser.add_argument("--rounds", type=int, default=3, help="of the sweep")
+    parser.add_argument("--rounds", type=int, default=10, help="of the sweep")
     parser.add_argument("--json", type=Path, help="where to write the rows")
     chosen = parser.parse_args()
     rows = []
