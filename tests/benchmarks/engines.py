@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.engines [--net mlp ...] [--budget 60] [--rounds 10] [--json FILE]
 
-Each net is tuned; then every candidate is swept, one after the other in random order, round after
-round, and the best of each engine is timed once more side by side with the choice, with the
+Each net is tuned; then every candidate is timed once, and those that may be the best of something
+round after round in random order, and the best of each engine is timed once more side by side with the choice, with the
 choice among `keras` alone, and with `model.predict`. The tuned predictor runs in a process of its
 own, in turn with the others, on as many rows as take it about half a second. Nothing else should
 run meanwhile.
@@ -49,6 +49,7 @@ NETS: dict[str, tuple[Callable[[], keras.Model], int, int]] = {  # largest size,
 }
 BLOCK_S = 0.1
 SERVED_S = 0.5
+BEHIND = 0.2  # as a log ratio, after one round
 FRESH_ROUNDS = 12
 PREDICT_ROWS = 1024  # or as many as the sample has
 RESNET_FLOP = 7.7e9  # a row: 3.86 billion multiplications, each with an addition
@@ -70,7 +71,7 @@ class Row:
         cold_start_s: Seconds from import to its first answer, of one row.
         best: The best of all in the sweep.
         tuning_s: Seconds of the probes of the tuning.
-        sweep_s: Seconds of the sweep.
+        sweep_s: Seconds that a sweep of all candidates in every round would have taken.
     """
 
     net: str
@@ -125,26 +126,36 @@ def load_of(folder: Path, rows: Any) -> Load:
 def sweep(
     probe: IsolatedProbe, lanes: Sequence[Lane], largest: int, rounds: int
 ) -> tuple[dict[Candidate, float], float]:
-    """Time every candidate in every round; return the levels, and the seconds that it took."""
+    """Time every candidate, and in further rounds those that may be the best of something.
+
+    Returns:
+        The levels, and the seconds that so many rounds of all candidates would have taken.
+    """
     sizes = [2**power for power in range(largest.bit_length())]
-    every = [at(lane, size) for lane in lanes for size in sizes]
-    spent_s, found = 0.0, []
-    for number in range(rounds):
-        row, seconds = time_round(probe, every, number)
-        every = [candidate for candidate in every if candidate in row]
-        found.append(row)
-        spent_s += seconds
-    return Fit(found).levels, spent_s
+    first, seconds = time_round(probe, [at(lane, size) for lane in lanes for size in sizes], 0)
+    levels = Fit([first]).levels
+    hopeful = {c for c, level in levels.items() if level > max(levels.values()) - BEHIND}
+    for lane in lanes:
+        mine = only(levels, engine=lane[0], concurrency=lane[1])
+        hopeful.update(sorted(mine, key=mine.__getitem__)[-2:])
+    found = [first, *(time_round(probe, hopeful, number)[0] for number in range(1, rounds))]
+    fit = Fit(found).levels
+    return {candidate: fit[candidate] for candidate in hopeful}, rounds * seconds
 
 
 def time_round(
     probe: IsolatedProbe, candidates: Iterable[Candidate], number: int
 ) -> tuple[dict[Candidate, tuple[float, bool]], float]:
-    """Time each candidate once, in random order; leave out what fails."""
-    order = sorted(candidates, key=str)
-    random.Random(number).shuffle(order)  # noqa: S311
+    """Time each candidate once; leave out what fails.
+
+    The order is random, but for the threads of a call: for each number of these there is a
+    process, and one that was ended to make room would have to compile all anew.
+    """
+    chance = random.Random(number)  # noqa: S311
+    rank = {candidate: chance.random() for candidate in sorted(candidates, key=str)}
+    group = {threads: chance.random() for threads in (None, 1, 2, 3, 4)}
     found, spent_s = {}, 0.0
-    for candidate in order:
+    for candidate in sorted(rank, key=lambda c: (group[c.threads], rank[c])):
         outcome = probe(candidate, BLOCK_S)
         spent_s += outcome.elapsed_s
         if isinstance(outcome, Measurement):
@@ -211,7 +222,7 @@ def peak_flop_per_s() -> float:
 
 def print_row(row: Row) -> None:
     """Print what is known of one net."""
-    print(f"\n{row.net}: tuned in {row.tuning_s:.0f} s, swept in {row.sweep_s:.0f} s")
+    print(f"\n{row.net}: tuned in {row.tuning_s:.0f} s, a sweep takes {row.sweep_s:.0f} s")
     lines = {
         "model.predict(x)": ("", row.predict),
         "best predict_on_batch": row.one_at_a_time,
