@@ -3,10 +3,10 @@
     python -m tests.benchmarks.engines [--net mlp ...] [--budget 60] [--rounds 10] [--json FILE]
 
 Each net is tuned; then every candidate is timed once, and those that may be the best of something
-round after round in random order, and the best of each engine is timed once more side by side with the choice, with the
-choice among `keras` alone, and with `model.predict`. The tuned predictor runs in a process of its
-own, in turn with the others, on as many rows as take it about half a second. Nothing else should
-run meanwhile.
+round after round in random order. The best of each engine is timed once more side by side with
+the choice, with the choice among `keras` alone, and with `model.predict`. The tuned predictor runs
+in a process of its own, in turn with the others, on as many rows as take it about half a second.
+Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
