@@ -41,7 +41,7 @@ from tests.benchmarks.policies import PEERS
 
 ENGINES = ("keras", "compiled")
 CLEARLY_BEHIND = 0.15  # as a log ratio, after the first rounds of the truth
-FIRST_ROUNDS, ROUNDS, FRESH_ROUNDS = 3, 12, 30
+FIRST_ROUNDS, ROUNDS, FRESH_ROUNDS = 2, 8, 30
 BLOCK_S = 0.25
 
 STORM = """
