@@ -14,15 +14,22 @@ from autotune.splitting import Splitter
 
 
 class Part(NamedTuple):
-    """A batch on its way: what runs it, its rows, and those of the whole input that it is of.
+    """A batch on its way.
 
-    Of an input without rows one row is run, to see the shape of its answer.
+    Attributes:
+        runner: What runs it.
+        batch: The rows.
+        rows: How many they are.
+        of: Rows of the whole input that it is of; of an input without rows, 0, one row is run, to
+            see the shape of its answer.
+        start: Its first row's place in the input.
     """
 
     runner: Runner
     batch: Nested
     rows: int
     of: int
+    start: int = 0
 
 
 class Cutter:
@@ -62,7 +69,7 @@ class Cutter:
         if rows == 0:
             yield Part(runner, one_empty_row(x), 1, 0)
         for start, size in self._slices(rows, runner):
-            yield Part(runner, head(x, size, start), size, rows)
+            yield Part(runner, head(x, size, start), size, rows, start)
 
     def cut_all(self, inputs: Iterable[Ready], look: Callable[[], object]) -> Iterator[Part]:
         """Cut inputs that follow each other into batches as large as may be.

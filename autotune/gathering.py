@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from autotune import mapped
 from autotune.errors import InvalidSample
-from autotune.nesting import Nested, check_out, join, leaves_of
+from autotune.nesting import Nested, check_out, fill, flatten, join, leaves_of, room_for
 
 
 class Done(NamedTuple):
@@ -25,6 +26,36 @@ class Done(NamedTuple):
     outputs: Nested
     rows: int
     of: int
+
+
+class Places:
+    """The outputs of one input's batches, each put to its place, in any order.
+
+    Args:
+        rows: How many rows there will be in all.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._lock = threading.Lock()
+        self._whole: Nested = None
+
+    def put(self, start: int, outputs: Nested) -> None:
+        """Copy a batch's outputs to where its rows begin; several threads may at once.
+
+        Raises:
+            InvalidSample: Its rows have another shape than those of another batch.
+        """
+        leaves, structure = flatten(outputs)
+        with self._lock:
+            if self._whole is None:
+                self._whole = structure.unflatten([room_for(self._rows, leaf) for leaf in leaves])
+        for room, leaf in zip(flatten(self._whole)[0], leaves, strict=True):
+            fill(room, start, leaf)
+
+    def whole(self) -> Nested:
+        """Return the outputs; all must have been put."""
+        return self._whole
 
 
 def check_rows(out: Nested, rows: int) -> None:

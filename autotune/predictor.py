@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autotune import artifact, mapped
+from autotune.crew import Crew
 from autotune.cutting import Cutter, Part
 from autotune.fitting import Allowance
-from autotune.flights import fly
 from autotune.gathering import Done, check_rows, collect, collect_all
 from autotune.intake import is_source, pieces, rebatch
-from autotune.nesting import Nested, head, leaves_of
+from autotune.nesting import Nested
 from autotune.pace import Pace
 from autotune.records import Recommendation, TuningRecord
 from autotune.runner import Runner
@@ -52,9 +51,6 @@ class TunedPredictor:
         put_model: Writes the model to a path, as `.keras`.
         exports: A folder with what was exported of the model, which is saved with it.
 
-    Attributes:
-        strict: Whether running out of memory is an error. By default the batch size steps down,
-            the rows are run again in smaller batches, and it steps up later; see `stats`.
     """
 
     def __init__(
@@ -65,7 +61,7 @@ class TunedPredictor:
         exports: Path | None = None,
     ) -> None:
         assert record.recommendation is not None  # noqa: S101  search has set it
-        self.strict = False
+        self._crew = Crew()
         self._record = record
         self._source = KerasSource(source, exports) if callable(source) else source
         self._put_model = put_model
@@ -73,7 +69,6 @@ class TunedPredictor:
         self._counters = Counters()
         self._runners: Runners | None = None
         self._lock = threading.RLock()
-        self._pool: ThreadPoolExecutor | None = None
         self._allowance: Allowance | None = None
         self._look_after = 0.0
         self._plans: dict[Hashable, Plan] = {}
@@ -87,6 +82,19 @@ class TunedPredictor:
 
     def __repr__(self) -> str:
         return f"TunedPredictor({self._recommendation.candidate})"
+
+    @property
+    def strict(self) -> bool:
+        """Whether running out of memory is an error; False at first.
+
+        By default the batch size steps down, the rows are run again in smaller batches, and it
+        steps up later; see `stats`.
+        """
+        return self._crew.strict
+
+    @strict.setter
+    def strict(self, strict: bool) -> None:
+        self._crew.strict = strict
 
     @property
     def recommendation(self) -> Recommendation:
@@ -172,8 +180,12 @@ class TunedPredictor:
                     self._keep(plan, x)
                 return self._follow(plan, arrays)
         self._look_at_memory()
-        done = self._run(self._cutter.cut(arrays, rows, runner))
-        outputs = collect(count_rows_done(done, rows) if progress else done, rows, out)
+        parts, flights = self._cutter.cut(arrays, rows, runner), self._recommendation.concurrency
+        if out is None and not progress and rows and flights > 1:
+            outputs = self._crew.run_whole(parts, rows, flights)
+        else:
+            done = self._run(parts)
+            outputs = collect(count_rows_done(done, rows) if progress else done, rows, out)
         self._counters.answered(rows)
         return outputs
 
@@ -256,19 +268,7 @@ class TunedPredictor:
 
     def _run(self, parts: Iterable[Part]) -> Iterator[Done]:
         """Run batches, several in flight if that was found to be best; outputs in order."""
-        flights = self._recommendation.concurrency
-        if flights == 1:
-            return map(self._run_one, parts)
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(flights, "autotune")
-        return fly(self._pool, self._run_one, parts, flights)
-
-    def _run_one(self, part: Part) -> Done:
-        outputs = part.runner.run(part.batch, part.rows, strict=self.strict)
-        for leaf in leaves_of(part.batch):
-            mapped.release(leaf)
-        return Done(outputs, part.rows, part.of) if part.of else Done(head(outputs, 0), 0, 0)
+        return self._crew.run(parts, self._recommendation.concurrency)
 
     def hold_to_memory(self, *, tell: bool = True) -> int:
         """Look at the memory that is free, and run no larger batches than fit there.

@@ -6,13 +6,14 @@ import contextlib
 import functools
 import gc
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from autotune.disturbance import Meter
-from autotune.flights import fly
+from autotune.flights import spread
 from autotune.guard import Guard
 from autotune.nesting import Nested
 
@@ -24,7 +25,8 @@ SLICE_S = 0.1  # disturbance is judged in slices: shorter ones cannot be
 
 Call = Callable[[Nested], Nested]
 Timing = tuple[float, float]  # when a call began and ended
-Run = Callable[[Iterable[Nested]], Iterable[Timing]]
+Tell = Callable[[Timing], object]
+Run = Callable[[Iterable[Nested], Tell], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +73,9 @@ def time_calls(
         warm_up_s: Seconds for calls before, until they take about the same time; None for no
             such calls.
     """
-
-    def timed(batch: Nested) -> Timing:
-        start = time.perf_counter()
-        call(batch)
-        return start, time.perf_counter()
-
     calls: list[Timing] = []
     with contextlib.ExitStack() as stack:
-        run: Run = functools.partial(map, timed)
-        if concurrency > 1:
-            pool = stack.enter_context(ThreadPoolExecutor(concurrency))
-            run = functools.partial(fly, pool, timed, concurrency=concurrency)
+        run = stack.enter_context(_running(call, concurrency))
         if warm_up_s is not None:
             last_call_s = _warm_up(run, batches, warm_up_s, concurrency)
         turns = _until(seconds, concurrency, batches, fewest, guard)
@@ -91,17 +84,45 @@ def time_calls(
         guard.settle()
         stack.enter_context(_no_garbage_collection())
         slices = _Slices(meter)
-        for timing in run(turns):
+
+        def note(timing: Timing) -> None:
             calls.append(timing)
             slices.count(timing[1])
+
+        run(turns, note)
         slices.close(calls[-1][1])
-    span_s = max(end for _, end in calls) - calls[0][0]
+    starts, ends = zip(*calls, strict=True)
     return Timings(
         times_s=tuple(round(end - start, 9) for start, end in calls),  # the clock ticks nanoseconds
-        span_s=span_s if concurrency > 1 else None,
+        span_s=max(ends) - min(starts) if concurrency > 1 else None,
         disturbed=slices.disturbed,
         reasons=slices.reasons,
     )
+
+
+@contextlib.contextmanager
+def _running(call: Call, concurrency: int) -> Iterator[Run]:
+    """Give what calls on batches, as many at once, and tells of each call, one at a time."""
+    lock = threading.Lock()
+
+    def timed(tell: Tell, batch: Nested) -> None:
+        start = time.perf_counter()
+        call(batch)
+        end = time.perf_counter()
+        with lock:
+            tell((start, end))
+
+    def in_turn(batches: Iterable[Nested], tell: Tell) -> None:
+        for batch in batches:
+            timed(tell, batch)
+
+    if concurrency == 1:
+        yield in_turn
+        return
+    with ThreadPoolExecutor(concurrency) as pool:
+        yield lambda batches, tell: spread(
+            pool, functools.partial(timed, tell), batches, concurrency
+        )
 
 
 def _warm_up(run: Run, batches: Sequence[Nested], seconds: float, concurrency: int) -> float:
@@ -118,8 +139,7 @@ def _warm_up(run: Run, batches: Sequence[Nested], seconds: float, concurrency: i
                 break
             yield batch
 
-    for start, end in run(turns()):
-        times.append(end - start)
+    run(turns(), lambda timing: times.append(timing[1] - timing[0]))
     return times[-1]
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from autotune import mapped
 from autotune.errors import InvalidSample
-from autotune.gathering import Done, check_rows, collect, collect_all
+from autotune.gathering import Done, Places, check_rows, collect, collect_all
 from autotune.nesting import leaves_of
 
 counts = st.lists(st.integers(1, 5), min_size=1, max_size=6)
@@ -161,3 +161,22 @@ def test_batches_of_different_lengths_are_refused() -> None:
     shorter = Done(np.zeros((2, 1), np.float32), 2, 4)
     with pytest.raises(InvalidSample, match="different shapes"):
         collect([longer, shorter], 4, np.zeros((4, 3), np.float32))
+
+
+def test_outputs_find_their_places_in_any_order() -> None:
+    """Whoever comes first makes the arrays; each batch goes to where its rows begin."""
+    places = Places(5)
+    for start, stop in ((3, 5), (0, 1), (1, 3)):
+        numbers = np.arange(start, stop)
+        places.put(start, {"a": numbers, "b": [numbers[:, None] * 10]})
+    whole = places.whole()
+    np.testing.assert_array_equal(whole["a"], range(5))
+    np.testing.assert_array_equal(whole["b"][0][:, 0], range(0, 50, 10))
+
+
+def test_rows_of_another_shape_have_no_place() -> None:
+    """NumPy would broadcast them."""
+    places = Places(4)
+    places.put(2, np.zeros((2, 3)))
+    with pytest.raises(InvalidSample, match="rows of different shapes"):
+        places.put(0, np.zeros((2, 1)))

@@ -149,17 +149,18 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "searching": (10, "driver errors goal judging outcomes records studies", "optuna"),
     "subjects": (10, "batchable errors files inputs modelfiles models worker workload", "keras"),
     "child": (11, "keeper worker", "msgspec"),
+    "crew": (11, "cutting flights gathering mapped nesting", ""),
+    "checkup": (12, "child host nvml units worker", "msgspec"),
+    "family": (12, "child host units", ""),
     "predictor": (
-        11,
-        "artifact cutting fallback fitting flights gathering intake mapped nesting pace records "
+        12,
+        "artifact crew cutting fallback fitting gathering intake mapped nesting pace records "
         "runner runners sources stats terminal",
         "keras numpy",
     ),
-    "batching": (12, "answers dispatching errors gauges nesting predictor scheduling", ""),
-    "checkup": (12, "child host nvml units worker", "msgspec"),
-    "family": (12, "child host units", ""),
-    "loading": (12, "artifact fingerprint models predictor records sources workload", ""),
+    "batching": (13, "answers dispatching errors gauges nesting predictor scheduling", ""),
     "doctor": (13, "checkup report units", "rich"),
+    "loading": (13, "artifact fingerprint models predictor records sources workload", ""),
     "probe": (13, "child engines errors family host outcomes records worker", "msgspec"),
     "preparation": (
         14,
