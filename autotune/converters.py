@@ -7,12 +7,15 @@ import functools
 import io
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from autotune.errors import one_line
 
 
 class Ends(NamedTuple):
@@ -72,6 +75,14 @@ def mend_tf2onnx() -> None:
             erf = ctx.make_node("Erf", [node.input[0]], dtypes=[ctx.get_dtype(node.input[0])])
             node.type = "Sub"
             ctx.replace_inputs(node, [one.output[0], erf.output[0]])
+
+
+def reason_of(error: Exception) -> str:
+    """Say in half a sentence why a converter failed."""
+    unknown = re.search(r"No conversion rule found for operations?: ([^\n]+)", str(error))
+    if unknown:
+        return f"its converter has no rule for the operation {unknown[1].strip()}."
+    return f"{one_line(error, 200)}."
 
 
 def ends_of(path: Path) -> Ends:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from autotune.converters import ends_of, mend_tf2onnx, quiet
+from autotune.converters import ends_of, mend_tf2onnx, quiet, reason_of
 from autotune.engines.onnxruntime import OnnxRuntimeEngine
 from autotune.engines.openvino import OpenVinoEngine
-from autotune.errors import EngineUnavailable, one_line
+from autotune.errors import EngineUnavailable
 from autotune.flattening import flattened, input_ports, refuse_what_has_no_export
 from autotune.nesting import Array, Nested, flatten, revive
 from autotune.parity import compare, depth_of
@@ -107,7 +107,7 @@ class Exports:
         except Exception as error:  # an exporter may fail with any error there is
             shutil.rmtree(folder, ignore_errors=True)
             known = isinstance(error, EngineUnavailable)
-            reason = str(error) if known else f"{one_line(error, 200)}."
+            reason = str(error) if known else reason_of(error)
             raise EngineUnavailable(
                 f"The model cannot be exported to {_NAMES[form]}: {reason}"
             ) from error

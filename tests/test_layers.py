@@ -20,7 +20,6 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "allocator": (0, "", "jax tensorflow torch"),
     "backends": (0, "", "jax keras tensorflow torch"),
     "comparing": (0, "", "numpy"),
-    "converters": (0, "", "numpy onnxruntime openvino tf2onnx"),
     "cuda": (0, "", ""),
     "errors": (0, "records", ""),  # for type checkers only: an error carries a record
     "flights": (0, "", ""),
@@ -31,6 +30,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "pace": (0, "", ""),
     "units": (0, "", ""),
     "watch": (0, "", ""),
+    "converters": (1, "errors", "numpy onnxruntime openvino tf2onnx"),
     "disturbance": (1, "host", "psutil"),
     "files": (1, "errors", ""),
     "foreign": (1, "errors", "ml_dtypes numpy torch"),
