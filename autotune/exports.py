@@ -22,7 +22,7 @@ from autotune.converters import ends_of, mend_tf2onnx, quiet, reason_of
 from autotune.engines.onnxruntime import OnnxRuntimeEngine
 from autotune.engines.openvino import OpenVinoEngine
 from autotune.errors import EngineUnavailable
-from autotune.flattening import flattened, input_ports, refuse_what_has_no_export
+from autotune.flattening import flattened, input_ports, refuse_what_has_no_export, unrolled
 from autotune.nesting import Array, Nested, flatten, revive
 from autotune.parity import compare, depth_of
 from autotune.signature import FILE_NAME, Port, Signature, layout_of
@@ -122,11 +122,13 @@ class Exports:
                 mend_tf2onnx()
         path = folder / _FILES[form]
         self._model.predict_on_batch(self._example)  # builds a model that is not built yet
-        specs = [
-            keras.InputSpec(port.dtype, (None, *port.shape), name=port.name)
-            for port in input_ports(self._model, self._example)
-        ]
-        with quiet(), _temporary_files_in(folder):
+        ports = input_ports(self._model, self._example)
+        specs = [keras.InputSpec(p.dtype, (None, *p.shape), name=p.name) for p in ports]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(quiet())
+            stack.enter_context(_temporary_files_in(folder))
+            if form == "openvino":
+                stack.enter_context(unrolled(self._model, ports))
             model = flattened(self._model, self._example)
             model.export(str(path), format=form, input_signature=[specs], verbose=False)
         return path

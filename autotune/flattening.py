@@ -6,6 +6,9 @@ autotune numbers itself leave no doubt which array is which.
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autotune.errors import EngineUnavailable
@@ -15,6 +18,7 @@ from autotune.signature import Port
 if TYPE_CHECKING:
     import keras
 
+MOST_STEPS = 128  # of a recurrent layer that is written down step by step
 _OWN_WAYS = ("predict_step", "make_predict_function", "predict_on_batch")
 
 
@@ -100,3 +104,28 @@ def flattened(model: keras.Model, example: Nested) -> keras.Model:
     wrapped = Flattened()
     wrapped([keras.ops.convert_to_tensor(leaf) for leaf in leaves])
     return wrapped
+
+
+@contextlib.contextmanager
+def unrolled(model: keras.Model, ports: Sequence[Port]) -> Iterator[None]:
+    """Have recurrent layers written down step by step, for a converter that knows no loops.
+
+    Only where every length is fixed, and none is long: the graph grows with each step. And only
+    without masks, under which Keras's `Bidirectional` answers otherwise when it is unrolled.
+    """
+    import keras
+
+    every = list(model._flatten_layers(include_self=False))
+    masks = any(
+        isinstance(x, keras.layers.Masking) or getattr(x, "mask_zero", False) for x in every
+    )
+    is_short = all((size or math.inf) <= MOST_STEPS for port in ports for size in port.shape[:1])
+    is_wanted = is_short and not masks
+    layers = [layer for layer in every if is_wanted and getattr(layer, "unroll", None) is False]
+    for layer in layers:
+        layer.unroll = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.unroll = False

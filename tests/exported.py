@@ -86,6 +86,17 @@ def bidirectional(keras: Any) -> Case:
     return keras.Sequential([keras.Input((None,), dtype="int32"), *stack]), tokens()
 
 
+def recurrent_of_fixed_length(keras: Any) -> Case:
+    """Six steps through an LSTM in both directions and a GRU."""
+    layers = keras.layers
+    stack = [
+        layers.Embedding(50, 4),
+        layers.Bidirectional(layers.LSTM(3, return_sequences=True)),
+        layers.GRU(5),
+    ]
+    return keras.Sequential([keras.Input((6,), dtype="int32"), *stack]), tokens()
+
+
 def tokens() -> np.ndarray[Any, Any]:
     """Rows of six token numbers, in the dtype that tokenizers give."""
     return _rng.integers(0, 50, (ROWS, 6))
@@ -119,6 +130,7 @@ def subclassed(keras: Any) -> Case:
 
 
 BOTH: list[Callable[[Any], Case]] = [
-    *(mlp, convolution, dicts, lists, attention, half_precision, free_length, subclassed)
+    *(mlp, convolution, dicts, lists, attention, half_precision, free_length, subclassed),
+    recurrent_of_fixed_length,
 ]
 RECURRENT: list[Callable[[Any], Case]] = [gru, bidirectional]

@@ -73,8 +73,10 @@ def test_another_length_runs_where_the_model_leaves_it_free(
 
 @pytest.mark.needs("openvino")
 @pytest.mark.parametrize("case", [gru, bidirectional])
-def test_openvino_refuses_recurrent_layers(keras: Any, case: Callable[[Any], Case]) -> None:
-    """OpenVINO's converter does not know their loops: that is told in one line."""
+def test_openvino_refuses_recurrent_layers_over_a_free_length(
+    keras: Any, case: Callable[[Any], Case]
+) -> None:
+    """OpenVINO's converter does not know their loops, and these cannot be written down."""
     model, rows = case(keras)
     with pytest.raises(
         EngineUnavailable, match="its converter has no rule for the operation TensorList"

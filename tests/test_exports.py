@@ -16,10 +16,19 @@ from autotune import engines, exports
 from autotune.converters import quiet
 from autotune.errors import EngineUnavailable
 from autotune.exports import Exports
+from autotune.flattening import MOST_STEPS
 from autotune.nesting import head
 from autotune.parity import Parity
 from autotune.signature import Signature
-from tests.exported import Case, bidirectional, dicts, mlp, stateful, text
+from tests.exported import (
+    Case,
+    bidirectional,
+    dicts,
+    mlp,
+    recurrent_of_fixed_length,
+    stateful,
+    text,
+)
 
 FORMS = [
     pytest.param("onnx", marks=[pytest.mark.needs("onnxruntime"), pytest.mark.needs("tf2onnx")]),
@@ -227,3 +236,24 @@ def test_an_export_leaves_logging_as_it_was(keras: Any, tmp_path: Path) -> None:
     for form in ("onnx", "openvino"):
         exports.folder_of(form)
     assert (root.level, root.filters, root.handlers) == before
+
+
+@pytest.mark.needs("openvino")
+def test_recurrent_layers_are_unrolled_for_the_export_alone(keras: Any, tmp_path: Path) -> None:
+    """The model is as it was; sequences beyond a length are left to engines that know loops."""
+    model, rows = recurrent_of_fixed_length(keras)
+    Exports(model, rows[:1], tmp_path).folder_of("openvino")
+    assert not [layer for layer in model._flatten_layers() if getattr(layer, "unroll", False)]
+    long = keras.Sequential([keras.Input((MOST_STEPS + 1, 2)), keras.layers.GRU(2)])
+    with pytest.raises(EngineUnavailable, match="no rule for the operation TensorList"):
+        Exports(long, np.zeros((1, MOST_STEPS + 1, 2), "f"), tmp_path / "l").folder_of("openvino")
+
+
+@pytest.mark.needs("openvino")
+def test_masked_sequences_are_not_unrolled(keras: Any, tmp_path: Path) -> None:
+    """Keras's `Bidirectional` gives other answers then, for rows that are padded."""
+    layers = keras.layers
+    stack = [layers.Embedding(50, 4, mask_zero=True), layers.Bidirectional(layers.LSTM(3))]
+    model = keras.Sequential([keras.Input((6,), dtype="int32"), *stack])
+    with pytest.raises(EngineUnavailable, match="no rule for the operation TensorList"):
+        Exports(model, np.ones((1, 6), "int32"), tmp_path).folder_of("openvino")
