@@ -50,7 +50,6 @@ class TunedPredictor:
         source: Opens the model, or makes what runs batches of it.
         put_model: Writes the model to a path, as `.keras`.
         exports: A folder with what was exported of the model, which is saved with it.
-
     """
 
     def __init__(

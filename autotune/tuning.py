@@ -87,7 +87,7 @@ def tune(
         strategy: "ladder", or "sampler" for the study's own sampler.
         seed: Seed of the search.
         on_event: Called before and after each probe.
-        precision: "bfloat16" lets engines that can (OpenVINO, on processors that have it) compute
+        precision: "bfloat16" lets engines that can (OpenVINO) compute
             in it: answers differ by up to some percent. None for the model's own.
 
     Returns:
