@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
 from autotune.converters import ends_of, mend_tf2onnx, quiet, reason_of
@@ -44,16 +43,12 @@ class Exports:
         example: A batch as it will come: its nesting, shapes and dtypes.
         folder: Where to make them. What is there already, of the same model and example, is
             taken as it is.
-        precision: Lower precision in which engines may run the files; "" for none.
     """
 
-    def __init__(
-        self, model: keras.Model, example: Nested, folder: Path, precision: str = ""
-    ) -> None:
+    def __init__(self, model: keras.Model, example: Nested, folder: Path) -> None:
         self._model = model
         self._example = example
         self._folder = folder
-        self._precision = precision
         self._made: dict[str, Path | str] = {}
         self._lock = threading.RLock()
 
@@ -101,9 +96,6 @@ class Exports:
         folder.mkdir(parents=True)
         try:
             self._prove(self._export(folder, form))
-            if self._precision:  # only now: the proof is for the file, not for rounding
-                signature = Signature.load(folder)
-                msgspec.structs.replace(signature, precision=self._precision).save(folder)
         except Exception as error:  # an exporter may fail with any error there is
             shutil.rmtree(folder, ignore_errors=True)
             known = isinstance(error, EngineUnavailable)

@@ -62,7 +62,7 @@ class LineUp:
         self._threads = threads
         self._depth = depth_of(model)
         self._precision = precision
-        self._exports = Exports(model, workload.take(1), folder, precision)
+        self._exports = Exports(model, workload.take(1), folder)
         self._sessions: dict[Lane, tuple[Engine, int]] = {}
         self._engines: dict[str, Engine] = {}
         self._reference = engines.build(engines.REFERENCE, model, workload.take(1))
@@ -131,6 +131,7 @@ class LineUp:
                 threads=threads,
                 concurrency=concurrency,
                 exports=self._exports,
+                precision=self._precision,
             )
             self._call_first(session)
             self._sessions[lane] = session, before

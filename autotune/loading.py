@@ -52,7 +52,7 @@ def load(
     exported = _exported(tuned, record, file)
     if exported is None:
         file.check()
-    source = exported or KerasSource(file.open, tuned.folder)
+    source = exported or KerasSource(file.open, tuned.folder, record.precision)
     copy_model = functools.partial(shutil.copyfile, tuned.model)
     predictor = TunedPredictor(record, source, copy_model, tuned.folder)
     predictor.strict = strict
@@ -86,5 +86,5 @@ def _exported(
     if folder is None or way is None or record.model is None or not record.model.inputs:
         return None
     inputs = [Spec(each.name, each.shape, each.dtype) for each in record.model.inputs]
-    source = ExportedSource(folder, inputs, file.open)
+    source = ExportedSource(folder, inputs, file.open, record.precision)
     return None if source.why_not(way.candidate) else source

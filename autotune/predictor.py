@@ -62,7 +62,9 @@ class TunedPredictor:
         assert record.recommendation is not None  # noqa: S101  search has set it
         self._crew = Crew()
         self._record = record
-        self._source = KerasSource(source, exports) if callable(source) else source
+        if callable(source):
+            source = KerasSource(source, exports, record.precision)
+        self._source = source
         self._put_model = put_model
         self._exports = exports
         self._counters = Counters()

@@ -38,7 +38,6 @@ class Signature(msgspec.Struct, frozen=True):
         outputs: What comes out.
         input_layout: The nesting of the inputs, as `describe` writes it, over their places.
         output_layout: The same of the outputs.
-        precision: Lower precision that it may be computed in, such as "bfloat16"; "" for none.
     """
 
     file: str
@@ -46,7 +45,6 @@ class Signature(msgspec.Struct, frozen=True):
     outputs: tuple[Port, ...]
     input_layout: Any
     output_layout: Any
-    precision: str = ""
 
     def save(self, folder: Path) -> None:
         """Write it to the folder of the exported file."""

@@ -57,11 +57,18 @@ class KerasSource:
     Args:
         open_model: Opens it.
         exports: A folder that holds what the tuner exported of it, each format in its own.
+        precision: Lower precision that engines may compute in; "" for none.
     """
 
-    def __init__(self, open_model: Callable[[], keras.Model], exports: Path | None = None) -> None:
+    def __init__(
+        self,
+        open_model: Callable[[], keras.Model],
+        exports: Path | None = None,
+        precision: str = "",
+    ) -> None:
         self._open_model = open_model
         self._exports = exports
+        self._precision = precision
         self._model: keras.Model | None = None
         self._lock = threading.RLock()
 
@@ -105,9 +112,16 @@ class KerasSource:
         if self._exports is not None:
             folder = self._exports / engines.FORMATS[way.engine]
             if folder.is_dir() and Signature.load(folder).input_layout == layout_of(example):
-                return engines.open_exported(way.engine, folder, way.threads, way.concurrency)
+                return engines.open_exported(
+                    way.engine, folder, way.threads, way.concurrency, self._precision
+                )
         return engines.build(
-            way.engine, self.model, example, threads=way.threads, concurrency=way.concurrency
+            way.engine,
+            self.model,
+            example,
+            threads=way.threads,
+            concurrency=way.concurrency,
+            precision=self._precision,
         )
 
 
@@ -118,13 +132,19 @@ class ExportedSource:
         folder: What `Exports.folder_of` made, or a copy of it.
         inputs: The model's inputs.
         open_model: Opens the Keras model.
+        precision: Lower precision that engines may compute in; "" for none.
     """
 
     def __init__(
-        self, folder: Path, inputs: Sequence[Spec], open_model: Callable[[], keras.Model]
+        self,
+        folder: Path,
+        inputs: Sequence[Spec],
+        open_model: Callable[[], keras.Model],
+        precision: str = "",
     ) -> None:
         self._folder = folder
         self._inputs = inputs
+        self._precision = precision
         self._layout = Signature.load(folder).input_layout
         self._of_keras = KerasSource(open_model)
 
@@ -152,7 +172,9 @@ class ExportedSource:
             InvalidSample: The example is nested in a way that cannot be brought into the one
                 that was exported.
         """
-        engine = engines.open_exported(way.engine, self._folder, way.threads, way.concurrency)
+        engine = engines.open_exported(
+            way.engine, self._folder, way.threads, way.concurrency, self._precision
+        )
         if layout_of(example) == self._layout:
             return engine
         return _Rearranged(engine, self._layout, [spec.name for spec in self._inputs])

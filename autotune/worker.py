@@ -245,7 +245,7 @@ def export(request: Load) -> None:
 
     model, sample = _open(request)
     rows = fit_sample(model, sample, request.seed).take(1)
-    exports = Exports(model, rows, Path(request.exports), request.precision)
+    exports = Exports(model, rows, Path(request.exports))
     for form in engines.formats_wanted(request.engines):
         with contextlib.suppress(EngineUnavailable):
             exports.folder_of(form)

@@ -73,7 +73,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         4,
         "converters engines.onnxruntime engines.openvino errors flattening nesting parity "
         "signature",
-        "keras msgspec numpy",
+        "keras numpy",
     ),
     "fitting": (4, "backends device errors forecast guard host judging nvml outcomes records", ""),
     "inputs": (4, "errors models nesting rowfiles workload", "keras numpy"),

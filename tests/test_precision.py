@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 import autotune
-from autotune import Candidate, Goal, TuningRecord, tune
+from autotune import Candidate, Goal, TuningRecord, artifact, tune
 from autotune.cli import run
 from autotune.errors import InvalidInput
 from autotune.exports import Exports
 from autotune.lineup import LineUp
 from autotune.parity import RELATIVE_BFLOAT16, compare
 from autotune.report import summary
-from autotune.signature import Signature
 from autotune.workload import Workload
 from tests.exported import convolution
 
@@ -30,15 +30,13 @@ def has_bfloat16() -> bool:
 
 
 @needs_openvino
-def test_the_export_carries_the_precision(keras: Any, tmp_path: Path) -> None:
-    """What was proved in float32 is run in bfloat16 wherever it is opened."""
+def test_one_export_serves_both_precisions(keras: Any, tmp_path: Path) -> None:
+    """The file is the same; who opens it says how it is run."""
     model, rows = convolution(keras)
-    folder = Exports(model, rows[:1], tmp_path, "bfloat16").folder_of("openvino")
-    assert Signature.load(folder).precision == "bfloat16"
-    exact = Exports(model, rows[:1], tmp_path / "exact").folder_of("openvino")
+    folder = Exports(model, rows[:1], tmp_path).folder_of("openvino")
     open_exported = autotune.engines.open_exported
-    got = open_exported("openvino", folder)(rows)
-    expected = open_exported("openvino", exact)(rows)
+    got = open_exported("openvino", folder, precision="bfloat16")(rows)
+    expected = open_exported("openvino", folder)(rows)
     assert compare(got, expected, relative=RELATIVE_BFLOAT16).complaint is None
     if has_bfloat16():
         assert compare(got, expected).complaint
@@ -54,7 +52,12 @@ def test_tuned_saved_and_loaded(mlp: Any, rows: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.predict(rows[:8]), predictor.predict(rows[:8]))
     facts = str([str(part) for part in summary(loaded.record).renderables])  # type: ignore[union-attr]
     assert "precision  bfloat16: outputs within " in facts
-    assert Signature.load(tmp_path / "tuned" / "openvino").precision == "bfloat16"
+    record = msgspec.structs.replace(loaded.record, precision="")
+    artifact.write(tmp_path / "exact", record, mlp.save, tmp_path / "tuned")
+    exact = autotune.load(tmp_path / "exact").predict(rows[:8])
+    assert compare(exact, mlp.predict_on_batch(rows[:8]), depth=2).complaint is None
+    if has_bfloat16():
+        assert (exact != loaded.predict(rows[:8])).any()
 
 
 @needs_openvino

@@ -77,6 +77,7 @@ def build(
     threads: int | None = None,
     concurrency: int = 1,
     exports: Exports | None = None,
+    precision: str = "",
 ) -> Engine:
     """Make an engine for a model.
 
@@ -89,6 +90,7 @@ def build(
         concurrency: How many calls will be in flight at once.
         exports: Where to take the exported model from, for an engine that runs one; None to
             export it to a temporary folder that goes with the engine.
+        precision: Lower precision that it may compute in, if it is one of `REDUCIBLE`; "" for none.
 
     Raises:
         EngineUnavailable: There is no such engine, or it cannot run this model; the message
@@ -116,13 +118,18 @@ def build(
     if name in FORMATS:
         _refuse_if_not_installed(name)
         if exports is None:
-            return _build_apart(name, model, example, threads, concurrency)
-        return open_exported(name, exports.folder_of(FORMATS[name]), threads, concurrency)
+            return _build_apart(name, model, example, threads, concurrency, precision)
+        folder = exports.folder_of(FORMATS[name])
+        return open_exported(name, folder, threads, concurrency, precision)
     raise EngineUnavailable(f"There is no engine {name!r}; there are: {', '.join(NAMES)}.")
 
 
 def open_exported(
-    name: str, folder: Path, threads: int | None = None, concurrency: int = 1
+    name: str,
+    folder: Path,
+    threads: int | None = None,
+    concurrency: int = 1,
+    precision: str = "",
 ) -> Engine:
     """Make an engine from an exported model, without Keras.
 
@@ -131,6 +138,7 @@ def open_exported(
         folder: What `Exports.folder_of` returned, or a copy of it.
         threads: Threads of one call; None for as many as there are processors for it.
         concurrency: How many calls will be in flight at once.
+        precision: Lower precision that it may compute in, if it is one of `REDUCIBLE`; "" for none.
 
     Raises:
         EngineUnavailable: The engine is not installed, or cannot run the files.
@@ -146,7 +154,7 @@ def open_exported(
         return OnnxRuntimeEngine(folder, threads, concurrency)
     from autotune.engines.openvino import OpenVinoEngine
 
-    return OpenVinoEngine(folder, threads, concurrency)
+    return OpenVinoEngine(folder, threads, concurrency, precision)
 
 
 def difference(got: Nested, expected: Nested, depth: int = 1) -> str | None:
@@ -158,14 +166,19 @@ def difference(got: Nested, expected: Nested, depth: int = 1) -> str | None:
 
 
 def _build_apart(
-    name: str, model: keras.Model, example: Nested, threads: int | None, concurrency: int
+    name: str,
+    model: keras.Model,
+    example: Nested,
+    threads: int | None,
+    concurrency: int,
+    precision: str,
 ) -> Engine:
     from autotune.exports import Exports
 
     folder = Path(tempfile.mkdtemp(prefix="autotune-"))
     try:
         exported = Exports(model, example, folder).folder_of(FORMATS[name])
-        engine = open_exported(name, exported, threads, concurrency)
+        engine = open_exported(name, exported, threads, concurrency, precision)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -25,6 +25,7 @@ class OpenVinoEngine:
         folder: An exported model: the `.xml` and `.bin` files and their signature.
         threads: Threads of one call; None for as many as this process may use processors.
         concurrency: How many calls will be in flight at once.
+        precision: Lower precision that it may compute in; "" for none.
 
     Raises:
         EngineUnavailable: It cannot run the files.
@@ -35,7 +36,13 @@ class OpenVinoEngine:
     survives_shortage = True
     thread_safe = True  # each call has a request of its own
 
-    def __init__(self, folder: Path, threads: int | None = None, concurrency: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        threads: int | None = None,
+        concurrency: int = 1,
+        precision: str = "",
+    ) -> None:
         import openvino
 
         signature = Signature.load(folder)
@@ -44,7 +51,7 @@ class OpenVinoEngine:
             "NUM_STREAMS": concurrency,  # calls beyond it wait for one another
             "INFERENCE_NUM_THREADS": concurrency * each,
             # Where the processor has bfloat16, OpenVINO takes it unasked: errors near 1 percent.
-            "INFERENCE_PRECISION_HINT": HINTS[signature.precision],
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
         }
         self._compile = functools.partial(
             openvino.Core().compile_model, folder / signature.file, "CPU", settings
