@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -13,7 +14,6 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 TURN_S = 0.02  # after so long a thread serves whoever waits for it, if anybody does
-_NONE_LEFT = object()
 
 
 def spread(
@@ -80,10 +80,10 @@ class _Spread(Generic[_In]):
         try:
             while time.monotonic() < until:
                 with self._lock:
-                    batch = next(self._batches, _NONE_LEFT)
-                if batch is _NONE_LEFT:
+                    taken = list(itertools.islice(self._batches, 1))
+                if not taken:
                     break
-                self._call(batch)  # type: ignore[arg-type]  # mypy cannot follow the sentinel
+                self._call(taken[0])
             else:
                 self._pool.submit(self._fly, end)
                 return

@@ -16,7 +16,6 @@ from autotune.errors import InvalidInput
 from autotune.exports import Exports
 from autotune.lineup import LineUp
 from autotune.parity import RELATIVE_BFLOAT16, compare
-from autotune.report import summary
 from autotune.workload import Workload
 from tests.exported import convolution
 
@@ -43,15 +42,17 @@ def test_one_export_serves_both_precisions(keras: Any, tmp_path: Path) -> None:
 
 
 @needs_openvino
-def test_tuned_saved_and_loaded(mlp: Any, rows: Any, tmp_path: Path) -> None:
+def test_tuned_saved_and_loaded(
+    mlp: Any, rows: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The record and the report tell of it, and a loaded predictor computes in it again."""
     predictor = tune(mlp, rows, SMALL, engines=["openvino"], budget_s=3, precision="bfloat16")
     predictor.save(tmp_path / "tuned")
     loaded = autotune.load(tmp_path / "tuned")
     assert loaded.record.precision == "bfloat16"
     np.testing.assert_array_equal(loaded.predict(rows[:8]), predictor.predict(rows[:8]))
-    facts = str([str(part) for part in summary(loaded.record).renderables])  # type: ignore[union-attr]
-    assert "precision  bfloat16: outputs within " in facts
+    assert run(["show", str(tmp_path / "tuned")]) == 0
+    assert "precision  bfloat16: outputs within " in capsys.readouterr().out
     record = msgspec.structs.replace(loaded.record, precision="")
     artifact.write(tmp_path / "exact", record, mlp.save, tmp_path / "tuned")
     exact = autotune.load(tmp_path / "exact").predict(rows[:8])
