@@ -174,11 +174,23 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras msgspec optuna",
     ),
     "demo": (16, "goal records tuning", "msgspec numpy"),
+    "commands": (17, "", ""),
+    "commands.options": (17, "errors models", "msgspec typer"),
+    "commands.demo": (18, "commands.options demo report terminal units", "typer"),
+    "commands.doctor": (18, "checkup commands.options doctor terminal", ""),
+    "commands.predict": (18, "commands.options loading nesting rowfiles", "typer"),
+    "commands.show": (18, "artifact commands.options records report terminal", "typer"),
+    "commands.tune": (
+        18,
+        "artifact commands.options errors goal nesting rowfiles studies terminal tuning units "
+        "workload",
+        "typer",
+    ),
     "cli": (
-        17,
-        "artifact checkup demo doctor errors goal loading models nesting records report rowfiles "
-        "studies terminal tuning units workload",
-        "msgspec typer",
+        19,
+        "commands.demo commands.doctor commands.predict commands.show commands.tune errors "
+        "terminal",
+        "typer",
     ),
 }
 
