@@ -24,6 +24,7 @@ class Pace:
         size: The tuned batch size, which is never exceeded.
 
     Attributes:
+        at_ease: Whether batches of the tuned size may be run.
         largest_ran: Largest batch that ever ran; 0 before the first.
         smallest_failed: Smallest that ran out of memory, while it is remembered.
         steps_down: How often the limit was lowered.
@@ -36,19 +37,16 @@ class Pace:
         self._room = size
         self._patience, self._good, self._rose = FIRST_PATIENCE, 0, False
         self._lock = threading.Lock()
+        self.at_ease = True
         self.largest_ran = 0
         self.smallest_failed: int | None = None
         self.steps_down = self.steps_up = 0
 
     def is_news(self, size: int) -> bool:
         """Whether it matters that a batch of so many rows went well: usually not."""
-        at_ease = self._limit == self._tuned and self._patience == FIRST_PATIENCE
-        return size > self.largest_ran or not at_ease
-
-    @property
-    def at_ease(self) -> bool:
-        """Whether batches of the tuned size may be run."""
-        return self._limit == self._tuned == self._room
+        if size > self.largest_ran or self._patience != FIRST_PATIENCE:
+            return True
+        return self._limit != self._tuned
 
     @property
     def limit(self) -> int:
@@ -59,6 +57,7 @@ class Pace:
         """Take in how large a batch fits in the memory that is free now; at least 1."""
         with self._lock:
             before, self._room = self.limit, max(1, min(size, self._tuned))
+            self._settle()
             if self.limit < before:
                 self.steps_down += 1
                 level = logging.WARNING if tell else logging.DEBUG
@@ -91,6 +90,7 @@ class Pace:
             if half >= self._limit:  # another thread's failure has lowered it already
                 return
             self._limit = half
+            self._settle()
             if self._rose:
                 self._patience = min(2 * self._patience, MOST_PATIENCE)
             self._rose = False
@@ -109,7 +109,11 @@ class Pace:
                 self.smallest_failed = None
                 return
         self._limit, self._rose = goal, True
+        self._settle()
         self._tell_up()
+
+    def _settle(self) -> None:
+        self.at_ease = self._limit == self._tuned == self._room
 
     def _tell_up(self) -> None:
         self.steps_up += 1

@@ -207,14 +207,15 @@ class TunedPredictor:
     def _follow(self, plan: Plan, x: Nested) -> Nested:
         """Run rows the way that was found for such; the usual case, with nothing left to ask."""
         runner, sizes = plan
+        strict = self._crew.strict
         if len(sizes) == 1:
-            outputs = runner.run(x, sizes[0], strict=self.strict)
+            outputs = runner.run(x, sizes[0], strict=strict)
             self._counters.answered(sizes[0])
             return outputs
         if time.monotonic() > self._look_after:
             self._look_at_memory()
             sizes = self._cutter.split(len(x), runner)
-        outputs = runner.run_in_turn(x, sizes, strict=self.strict)
+        outputs = runner.run_in_turn(x, sizes, strict=strict)
         self._counters.answered(len(x))
         return outputs
 

@@ -89,9 +89,7 @@ class Runner:
             if self._is_fatal(error, rows, strict):
                 raise
         else:
-            self._counters.ran(1)
-            if self._pace.is_news(rows):
-                self._pace.ran(rows, self.at_most(self._pace.limit))
+            self._note(rows, 1)
             return outputs
         # Outside of the handler, which holds on to the frames of the failure and to their arrays.
         return self._run_halves(batch, rows)
@@ -105,45 +103,35 @@ class Runner:
         Raises:
             Exception: As `run`.
         """
-        first, joiner, done = self._begin(x, sizes, strict)
-        if joiner is None:
-            if done == len(x):
-                return first
-            rest = self._go_on(x, done, strict)
-            return join(itertools.chain((first,), rest) if done else rest, len(x))
-        for part in self._go_on(x, done, strict):
-            joiner.put(part)
-        return joiner.whole()
-
-    def _begin(
-        self, x: Array, sizes: Sequence[int], strict: bool
-    ) -> tuple[Nested, Joiner | None, int]:
-        """Run batches until one runs out of memory; return the outputs, and for how many rows.
-
-        Where a batch has other outputs than one array, that is the only one that is run, and they
-        are returned as they are.
-        """
-        engine, start, size, put, joiner = self._engine, 0, 0, None, None
-        batches = 0
+        engine, first, joiner, start, size = self._engine, None, None, 0, sizes[0]
         try:
-            for size in sizes:
-                part = engine(x[start : start + size])
-                if put is None:
-                    if not isinstance(part, np.ndarray):
-                        self._counters.ran(1)
-                        return part, None, size
-                    joiner = Joiner(len(x), part)
-                    put = joiner.put
-                put(part)
-                start += size
-                batches += 1
+            first = engine(x[:size])
+            start = size
+            if isinstance(first, np.ndarray):
+                joiner = Joiner(len(x), first)
+                put = joiner.put
+                put(first)
+                for size in itertools.islice(sizes, 1, None):
+                    put(engine(x[start : start + size]))
+                    start += size
         except Exception as error:
             if self._is_fatal(error, size, strict):
                 raise
+        if start:
+            whole = start == len(x)
+            self._note(sizes[0], len(sizes) if whole else _count(sizes, start))
+        rest = self._go_on(x, start, strict) if start < len(x) else ()
+        if joiner is None:
+            return join(itertools.chain((first,), rest) if start else rest, len(x))
+        for part in rest:
+            joiner.put(part)
+        return joiner.whole()
+
+    def _note(self, size: int, batches: int) -> None:
+        """Take in that so many batches went well, the first of which had so many rows."""
         self._counters.ran(batches)
-        if batches and self._pace.is_news(sizes[0]):
-            self._pace.ran(sizes[0], self.at_most(self._pace.limit))
-        return None, joiner, start
+        if self._pace.is_news(size):
+            self._pace.ran(size, self.at_most(self._pace.limit))
 
     def _go_on(self, x: Array, start: int, strict: bool) -> Iterator[Nested]:
         """Run the rows from `start` on, in batches as large as may be."""
@@ -199,3 +187,8 @@ def _pad(array: Array, size: int) -> Array:
     """Repeat the last row up to `size` rows: unlike zeros, it is surely valid."""
     more = np.broadcast_to(array[-1:], (size - len(array), *array.shape[1:]))
     return np.concatenate([array, more])
+
+
+def _count(sizes: Sequence[int], rows: int) -> int:
+    """How many of these batches are so many rows."""
+    return sum(end <= rows for end in itertools.accumulate(sizes))

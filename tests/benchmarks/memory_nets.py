@@ -175,8 +175,68 @@ def crossed() -> keras.Model:
     return keras.Model([image, question], layers.Dense(8)(layers.Flatten()(x)))
 
 
+def patches() -> keras.Model:
+    """An image cut into 64 patches, which attend to each other."""
+    inputs = keras.Input((48, 48, 3))
+    x = layers.Reshape((64, 96))(layers.Conv2D(96, 6, strides=6)(inputs))
+    for _ in range(2):
+        y = layers.LayerNormalization()(x)
+        x = layers.MultiHeadAttention(3, 32)(y, y) + x
+        y = layers.Dense(384, activation="gelu")(layers.LayerNormalization()(x))
+        x = layers.Dense(96)(y) + x
+    return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling1D()(x)))
+
+
+def film() -> keras.Model:
+    """Recurrent convolutions over ten frames."""
+    x = inputs = keras.Input((10, 24, 24, 2))
+    x = layers.ConvLSTM2D(16, 3, padding="same", return_sequences=True)(x)
+    return keras.Model(inputs, layers.Conv3D(1, 1)(x))
+
+
+def twins() -> keras.Model:
+    """Two images through one encoder; how far apart they come out."""
+    image = keras.Input((56, 56, 1))
+    x = layers.MaxPooling2D()(conv(48)(layers.MaxPooling2D()(conv(24)(image))))
+    encoder = keras.Model(image, layers.Dense(64)(layers.GlobalAveragePooling2D()(x)))
+    left, right = keras.Input((56, 56, 1), name="left"), keras.Input((56, 56, 1), name="right")
+    apart = layers.Subtract()([encoder(left), encoder(right)])
+    return keras.Model([left, right], layers.Dense(1)(apart * apart))
+
+
+def enlarged() -> keras.Model:
+    """An image twice as large as the one that comes in, by upsampling late."""
+    x = inputs = keras.Input((32, 32, 3))
+    for _ in range(3):
+        x = conv(40)(x)
+    x = layers.UpSampling2D(interpolation="bilinear")(x)
+    return keras.Model(inputs, layers.Conv2D(3, 3, padding="same")(x))
+
+
+def modern() -> keras.Model:
+    """Kernels of 7 by depth, layer normalisation over channels, wide products: ConvNeXt's block."""
+    x = inputs = keras.Input((48, 48, 3))
+    x = layers.Conv2D(48, 4, strides=4)(x)
+    for _ in range(3):
+        y = layers.LayerNormalization()(layers.DepthwiseConv2D(7, padding="same")(x))
+        x = layers.Dense(48)(layers.Dense(192, activation="gelu")(y)) + x
+    return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+
+
+def audio() -> keras.Model:
+    """Long one-dimensional sound through strided convolutions and a recurrent layer."""
+    x = inputs = keras.Input((4_000, 1))
+    for filters in (16, 32, 64):
+        x = layers.Conv1D(filters, 9, strides=4, padding="same", activation="relu")(x)
+        x = layers.BatchNormalization()(x)
+    return keras.Model(inputs, layers.Dense(12)(layers.LSTM(48)(x)))
+
+
 IMAGES = (residual, dense_blocks, efficientnet, unet, volume, two_inputs, kernels)
 # What an allocator wastes was read off these; the others had no part in it.
 FITTED = (*IMAGES, tcn, gru, transformer, mixer, wide)
-HELD_OUT = (lstm, separable, decoder, branches, words, crossed)
+HELD_OUT = (
+    *(lstm, separable, decoder, branches, words, crossed),
+    *(patches, film, twins, enlarged, modern, audio),
+)
 MODELS = {model.__name__: model for model in (*FITTED, *HELD_OUT)}
