@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from autotune.claims import Claim
@@ -110,11 +110,15 @@ class Trial:
 
     def is_settled(self) -> bool:
         """Whether more rounds would hardly change the verdict."""
-        return self.verdict() != "undecided" or not self.findings()
+        findings = self.findings()
+        return not findings or self._verdict_by(findings) != "undecided"
 
     def verdict(self) -> Verdict:
         """What follows from the facts."""
-        values = self.findings().values()
+        return self._verdict_by(self.findings())
+
+    def _verdict_by(self, findings: Mapping[Fact, Finding]) -> Verdict:
+        values = findings.values()
         if self._claim.recommended in self._contest.failures:
             return "fails"
         if "lost" in values:
