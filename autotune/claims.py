@@ -11,7 +11,7 @@ from autotune.engines import REFERENCE
 from autotune.judging import curve_of, lane_of, value_of
 from autotune.outcomes import Candidate, Measurement
 from autotune.records import TuningRecord
-from autotune.standing import OFTEN, Standing
+from autotune.standing import Standing
 
 APART = 2  # times the batch size: nearer sizes of one lane are the same answer
 
@@ -60,10 +60,12 @@ def claim_of(record: TuningRecord) -> Claim:
 
 
 def _runner_up(standing: Standing, recommended: Candidate) -> Candidate | None:
-    """The best candidate of another lane, or of a clearly other size; timed often, if any was."""
+    """The best candidate of another lane, or of a clearly other size.
+
+    If luck made it the best of those, that is no harm: it is measured anew.
+    """
     others = [c for c in standing.allowed if _is_apart(c, recommended)]
-    often = [c for c in others if standing.times_tried(c) >= OFTEN]
-    return max(often or others, key=lambda c: standing.levels[c], default=None)
+    return max(others, key=lambda c: standing.levels[c], default=None)
 
 
 def _is_apart(one: Candidate, other: Candidate) -> bool:

@@ -11,7 +11,7 @@ import contextlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from autotune.models import ModelFactory, ModelFile
 
-    Model = keras.Model | str | Path | ModelFile | ModelFactory
-    Rows = Nested | Synthetic | None
+    Model: TypeAlias = keras.Model | str | Path | ModelFile | ModelFactory
+    Rows: TypeAlias = Nested | Synthetic | None
 
 Winner = Literal["A faster", "B faster", "same", "undecided"]
 

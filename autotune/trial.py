@@ -90,7 +90,7 @@ class Trial:
         if lead:  # the recommendation may be behind by as much as the goal tolerates
             found["lead"] = judge_lead(lead, max(self._tolerance, self._goal.tolerance))
         if self._contest.calm_rounds < LEAST_ROUNDS:
-            return {fact: "unknown" for fact in found}
+            return dict.fromkeys(found, "unknown")
         if self._is_late():
             found["latency"] = "lost"
         return found
@@ -171,7 +171,9 @@ class Trial:
         if not findings:
             yield "Undecided: the record holds nothing to compare with. Tune again."
             return
-        yield f"Undecided after {self._contest.calm_rounds} quiet rounds."
+        quiet = self._contest.calm_rounds
+        few = f", of the {LEAST_ROUNDS} that it takes" if quiet < LEAST_ROUNDS else ""
+        yield f"Undecided after {quiet} quiet rounds{few}."
         if findings.get("advantage") == "unknown":
             yield f"It may have lost more than {share} of its advantage."
         if findings.get("lead") == "unknown":

@@ -57,7 +57,9 @@ def calm(_: float) -> float:
     return 0.0
 
 
-def tuned(seed: int = 0, noise: float = 0.02, goal: Goal | None = None, **kind: Any) -> TuningRecord:
+def tuned(
+    seed: int = 0, noise: float = 0.02, goal: Goal | None = None, **kind: Any
+) -> TuningRecord:
     """A record of such a machine."""
     machine = NoisyMachine(seed, noise, **kind)
     return search(

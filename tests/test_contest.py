@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -16,10 +18,10 @@ SMALL, LARGE = Candidate(64), Candidate(256)
 TRUE_RATIO = (256 / 3.56) / (64 / 1.64)
 
 
-def contest_on(machine: NoisyMachine, budget_s: float = 20.0, seed: int = 0) -> Contest[str]:
+def contest_on(machine: NoisyMachine, budget_s: float = 20.0, **options: Any) -> Contest[str]:
     """A small batch against a large one."""
     sizes = {"small": Contender(machine, SMALL), "large": Contender(machine, LARGE)}
-    return Contest(sizes, budget_s=budget_s, seed=seed)
+    return Contest(sizes, budget_s=budget_s, **options)
 
 
 def never() -> bool:
@@ -45,7 +47,7 @@ def test_looks_get_rarer() -> None:
 
     contest.run(look)
     assert looks[:4] == [8, 10, 13, 17]
-    assert all(later == math.ceil(GROWTH * sooner) for sooner, later in zip(looks, looks[1:]))
+    assert all(later == math.ceil(GROWTH * sooner) for sooner, later in itertools.pairwise(looks))
     assert len(looks) < 15
 
 
@@ -118,12 +120,12 @@ def test_who_was_stopped_for_others_is_tried_again() -> None:
 
 def test_it_waits_for_quiet_with_the_quickest_probe() -> None:
     """Beside a neighbour who comes and goes nearly all that is compared is undisturbed."""
-    told: list[Progress] = []
     machine = NoisyMachine(noise=0.02, is_busy=lambda now_s: now_s % 4 < 2)
-    contest = contest_on(machine)
-    contest._tell = told.append
+    told: list[Progress] = []
+    contest = contest_on(machine, on_event=told.append)
     contest.run(never)
-    waited_s = sum(event.outcome.elapsed_s for event in told if event.purpose == "wait" and event.outcome)
+    waits = [event.outcome for event in told if event.purpose == "wait"]
+    waited_s = sum(outcome.elapsed_s for outcome in waits if outcome)
     assert 0 < waited_s <= WAIT_SHARE * 20.0 + 0.1
     flags = [m.is_disturbed for row in contest.rounds for m in row.values()]
     assert sum(flags) < 0.25 * len(flags)

@@ -74,14 +74,15 @@ def test_who_does_not_run_leaves_it_undecided() -> None:
 
     found = decide(enter(NoisyMachine()), enter(probe), budget_s=5.0, tolerance=0.02)
     assert (found.verdict, found.reason) == ("undecided", "B does not run: No such kernel.")
-    assert found.ratio is found.b.speed is None
+    assert found.ratio is None
+    assert found.b.speed is None
 
 
 @given(st.builds(Gap, st.floats(-3, 3), st.floats(0.0, 0.5)), st.floats(0.001, 0.5))
 def test_a_winner_is_ahead_by_more_than_the_tolerance_in_all_of_the_interval(
     gap: Gap, tolerance: float
 ) -> None:
-    """So is a loser behind; "same" is said where all of it is within; turned round, it is told so."""
+    """So is a loser behind; "same" is said where all of it is within; and so it is turned round."""
     edge = -math.log1p(-tolerance)
     expected = {
         "B faster": gap.low > edge,

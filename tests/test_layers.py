@@ -177,8 +177,8 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "entrants": (
         15,
-        "artifact engines errors fingerprint models nesting outcomes preparation records subjects units "
-        "workload",
+        "artifact engines errors fingerprint models nesting outcomes preparation records subjects "
+        "units workload",
         "keras",
     ),
     "tuning": (
@@ -190,13 +190,14 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "demo": (16, "goal records tuning", "msgspec numpy"),
     "duel": (
         16,
-        "artifact comparing confirming contest engines entrants errors models nesting outcomes records "
-        "workload",
+        "artifact comparing confirming contest engines entrants errors models nesting outcomes "
+        "records workload",
         "keras msgspec",
     ),
     "verifying": (
         16,
-        "artifact claims confirming contest entrants judging nesting outcomes records trial workload",
+        "artifact claims confirming contest entrants judging nesting outcomes records trial "
+        "workload",
         "msgspec",
     ),
     "commands": (17, "", ""),
@@ -216,8 +217,8 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "commands.verify": (18, "commands.options findings rowfiles terminal units verifying", "typer"),
     "cli": (
         19,
-        "commands.compare commands.demo commands.doctor commands.predict commands.show commands.tune "
-        "commands.verify errors terminal",
+        "commands.compare commands.demo commands.doctor commands.predict commands.show "
+        "commands.tune commands.verify errors terminal",
         "typer",
     ),
 }
