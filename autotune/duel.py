@@ -25,6 +25,7 @@ from autotune.errors import InvalidInput, InvalidSample
 from autotune.nesting import Nested
 from autotune.outcomes import Candidate
 from autotune.records import Progress, TuningRecord
+from autotune.subjects import Subject, subject_of
 from autotune.workload import Synthetic
 
 if TYPE_CHECKING:
@@ -120,10 +121,11 @@ def compare(
     """
     check_terms(budget_s, tolerance)
     plain, opening = Candidate(batch_size), Opening(imports, unsafe, seed)
+    one, other = _look_at("A", a), _look_at("B", b)  # before anything slow begins
     with contextlib.ExitStack() as stack:
-        first = _enter(stack, "A", a, sample, opening)
+        first = _enter(stack, "A", one, sample, opening)
         rows = sample if sample_b is None else sample_b
-        second = _enter(stack, "B", b, rows, opening)
+        second = _enter(stack, "B", other, rows, opening)
         return decide(
             (first, _way_of(first.record) or plain),
             (second, _way_of(second.record) or plain),
@@ -134,18 +136,30 @@ def compare(
         )
 
 
-def _enter(
-    stack: contextlib.ExitStack, side: str, model: Model, rows: Rows, opening: Opening
-) -> Entrant:
+def _look_at(side: str, model: Model) -> artifact.Tuned | Subject:
     try:
         if isinstance(model, (str, Path)) and Path(model).is_dir():
-            return enter_tuned(stack, artifact.read(model), rows, opening, _engines_of)
-        return enter_model(stack, model, rows, opening)
-    except InvalidSample as error:
-        hint = " Give rows of its own to B (sample_b, --sample-b)." if side == "B" else ""
-        raise InvalidSample(f"{side}: {error}{hint}") from error
+            return artifact.read(model)
+        return subject_of(model)
     except InvalidInput as error:
         raise type(error)(f"{side}: {error}") from error
+
+
+def _enter(
+    stack: contextlib.ExitStack,
+    side: str,
+    model: artifact.Tuned | Subject,
+    rows: Rows,
+    opening: Opening,
+) -> Entrant:
+    try:
+        if isinstance(model, artifact.Tuned):
+            return enter_tuned(stack, model, rows, opening, _engines_of)
+        return enter_model(stack, model, rows, opening)
+    except InvalidInput as error:
+        mend = side == "B" and isinstance(error, InvalidSample)
+        hint = " Give rows of its own to B (sample_b, --sample-b)." if mend else ""
+        raise type(error)(f"{side}: {error}{hint}") from error
 
 
 def _way_of(record: TuningRecord | None) -> Candidate | None:

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from autotune import fingerprint
 from autotune.artifact import Tuned
@@ -21,11 +20,6 @@ from autotune.records import Loaded, TuningRecord
 from autotune.subjects import Subject, subject_of
 from autotune.units import format_bytes
 from autotune.workload import Synthetic
-
-if TYPE_CHECKING:
-    import keras
-
-    from autotune.models import ModelFactory
 
 DRAWN = (
     "The rows were drawn at random: speed can depend on the values, so give real rows when you "
@@ -69,7 +63,7 @@ class Opening:
 
 def enter_model(
     stack: contextlib.ExitStack,
-    model: keras.Model | str | Path | ModelFile | ModelFactory,
+    subject: Subject,
     sample: Nested | Synthetic | None,
     opening: Opening,
 ) -> Entrant:
@@ -77,11 +71,10 @@ def enter_model(
 
     Args:
         stack: Ends the child.
-        model: As for `tune`.
+        subject: The model.
         sample: Rows that stand for production input, or how to draw them; None to draw them.
         opening: How to open it.
     """
-    subject = subject_of(model)
     rows = Synthetic() if sample is None else sample
     probe, loaded = _load(stack, subject, rows, (REFERENCE,), opening)
     return Entrant(subject.name, probe, warnings=_warnings(loaded, rows))

@@ -179,7 +179,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         15,
         "artifact engines errors fingerprint models nesting outcomes preparation records subjects "
         "units workload",
-        "keras",
+        "",
     ),
     "tuning": (
         15,
@@ -191,7 +191,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "duel": (
         16,
         "artifact comparing confirming contest engines entrants errors models nesting outcomes "
-        "records workload",
+        "records subjects workload",
         "keras msgspec",
     ),
     "verifying": (
