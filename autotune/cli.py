@@ -14,11 +14,13 @@ import typer
 from typer.exceptions import Exit, TyperException
 
 from autotune import __version__
+from autotune.commands.compare import compare
 from autotune.commands.demo import demo
 from autotune.commands.doctor import doctor
 from autotune.commands.predict import predict
 from autotune.commands.show import show
 from autotune.commands.tune import tune
+from autotune.commands.verify import verify
 from autotune.errors import AutotuneError, InvalidInput, NoFeasibleBatchSize, one_line
 from autotune.terminal import hush_native_code, listen_for_interrupts
 
@@ -96,7 +98,7 @@ def _options(
     """Options of all commands. `--debug`, anywhere, shows the traceback of an error."""
 
 
-for command in (tune, predict, show, demo, doctor):
+for command in (tune, predict, show, verify, compare, demo, doctor):
     app.command()(command)
 
 

@@ -28,6 +28,7 @@ SWEEPS, LAST_SWEEPS = 5, 3
 # Weight of all disturbed blocks of a candidate together: they tell a little, but more of them not
 # more, since what a neighbour takes from one candidate and not from another is no noise.
 DISTURBED = 0.1
+ALWAYS = 0.9  # share of disturbed blocks
 RIDGE = 1e-9  # keeps the equations solvable, whatever the weights
 CALM = 0.03  # weight of the guess that a round is like the others
 
@@ -70,6 +71,14 @@ def t_quantile(degrees: int) -> float:
     if degrees <= len(_T):
         return _T[degrees - 1]
     return 1.95996 + 2.37227 / degrees + 2.82250 / degrees**2 + 2.55585 / degrees**3
+
+
+def are_always(disturbed: Sequence[bool]) -> bool:
+    """Whether nearly all of some blocks were disturbed: then that is how this machine is now.
+
+    No block is worth less than another then.
+    """
+    return sum(disturbed) > ALWAYS * len(disturbed)
 
 
 class Fit(Generic[Name]):

@@ -32,6 +32,7 @@ from autotune.strategy import (
     plan_search,
     plan_waiting,
 )
+from autotune.waiting import Patience
 
 if TYPE_CHECKING:
     import optuna
@@ -43,8 +44,6 @@ MOST_BLOCKS = 2_000  # for probes that take no time, and noise that no tolerance
 MAX_BLOCK_S, MIN_BLOCK_S = 0.25, 0.02
 RESERVE = 1.5  # times what the fresh measurement should take are kept for it,
 LEAST_RESERVE = 0.05  # and at least this share of the budget
-WAIT_SHARE = 0.6  # of the budget: so long it waits for quiet, where something disturbs,
-STRETCH_SHARE = 0.15  # and so long at a stretch: what disturbs for longer may never end
 SAMPLER_TRIALS = 80
 SAMPLER_SHARE = 0.5  # of the budget; the rest is for the race
 
@@ -78,10 +77,8 @@ class Driver:
         self._baselines = Baselines(baselines)
         self._standing = Standing(goal, min(limits, default=None), self._ledger.blocks())
         self._spent_s = sum(block.outcome.elapsed_s for block in self._standing.blocks)
-        self._waited_s = sum(
-            block.outcome.elapsed_s for block in self._standing.blocks if block.purpose == "wait"
-        )
-        self._stretch_s = 0.0
+        waited_s = sum(b.outcome.elapsed_s for b in self._standing.blocks if b.purpose == "wait")
+        self._patience = Patience(budget_s, waited_s)
         self._round = max((block.round for block in self._standing.blocks), default=0)
         self._best: Measurement | None = None
         self._purpose: Purpose = "search"
@@ -111,7 +108,7 @@ class Driver:
 
     def _first_of_round(self) -> Candidate | None:
         standing = self._standing
-        plan = plan_waiting(standing) if self._may_wait else None
+        plan = plan_waiting(standing) if self._patience.is_left else None
         if plan is None and self._strategy == "sampler" and (sampled := self._sample()):
             return sampled
         if plan is None:
@@ -125,12 +122,6 @@ class Driver:
         candidate = self._queue.pop(0)
         self._ledger.begin(candidate)
         return candidate
-
-    @property
-    def _may_wait(self) -> bool:
-        """Whether there is time to wait for quiet."""
-        waits = self._waited_s < WAIT_SHARE * self._budget_s
-        return waits and self._stretch_s < STRETCH_SHARE * self._budget_s
 
     def _begin_round(self, plan: Plan) -> None:
         self._round += 1
@@ -216,12 +207,9 @@ class Driver:
         block = Block(outcome, self._round, self._purpose)
         self._standing.add(block)
         self._spent_s += outcome.elapsed_s
-        if self._purpose == "wait":
-            self._waited_s += outcome.elapsed_s
-            self._stretch_s += outcome.elapsed_s
-        if not self._standing.is_disturbed_now:
-            self._stretch_s = 0.0
-        elif self._may_wait:
+        disturbed, waiting = self._standing.is_disturbed_now, self._purpose == "wait"
+        self._patience.took(outcome.elapsed_s, waiting=waiting, disturbed=disturbed)
+        if disturbed and self._patience.is_left:
             self._queue.clear()  # the rest of the round would be worth little
         value = 0.0
         if isinstance(outcome, Measurement):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 
 from autotune.engines import REFERENCE
 from autotune.errors import NoFeasibleBatchSize
-from autotune.outcomes import Block, Candidate
+from autotune.outcomes import Candidate
 from autotune.recommend import recommend
 from autotune.records import Recommendation, TuningRecord
 from autotune.standing import Standing
@@ -29,7 +29,7 @@ def recommendation_among(
     """
     tried = {outcome.candidate for outcome in record.outcomes}
     usable = {candidate for candidate in tried if is_usable(candidate)}
-    blocks = [block for block in _blocks_of(record) if block.outcome.candidate in usable]
+    blocks = [block for block in record.blocks() if block.outcome.candidate in usable]
     try:
         return recommend(Standing(record.goal, record.memory_limit_bytes, blocks))
     except NoFeasibleBatchSize:
@@ -41,10 +41,3 @@ def recommendation_among(
             threads=None,
             confidence="low",
         )
-
-
-def _blocks_of(record: TuningRecord) -> Iterator[Block]:
-    outcomes = iter(record.outcomes)
-    for number, a_round in enumerate(record.rounds, 1):
-        for _ in range(a_round.outcomes):
-            yield Block(next(outcomes), number, a_round.purpose)

@@ -15,6 +15,7 @@ import msgspec
 
 from autotune import backends
 from autotune.errors import ModelNotPortable
+from autotune.nesting import Nested
 from autotune.outcomes import Probe
 from autotune.probe import IsolatedProbe
 from autotune.records import Loaded
@@ -26,6 +27,8 @@ _log = logging.getLogger("autotune")
 
 Isolation = Literal["process", "spawn", "none"]
 Precision = Literal["bfloat16"]
+
+MAX_SAMPLE_BYTES = 2**30  # more rows than that only make the copy for the child slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,13 @@ class Wish:
     precision: str
     seed: int
     exports: Path
+
+
+def rows_of(sample: Nested | Synthetic) -> Workload | Synthetic:
+    """Return a sample as rows for the child, no more than it is worth copying."""
+    if isinstance(sample, Synthetic):
+        return sample
+    return Workload(sample).at_most(MAX_SAMPLE_BYTES)
 
 
 def make_ready(

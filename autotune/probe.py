@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 import msgspec
@@ -100,11 +101,12 @@ class IsolatedProbe:
         return self.loaded
 
     def _export(self) -> None:
-        """Have a child of its own export the model, for engines that run it so.
+        """Have a child of its own export the model for engines that run it so; once is enough.
 
         If it dies or is refused the model, the folder tells, or the next child meets the same.
         """
-        if not self._request.exports or not engines.formats_wanted(self._request.engines):
+        forms, place = engines.formats_wanted(self._request.engines), self._request.exports
+        if not place or all((Path(place) / form).is_dir() for form in forms):
             return
         try:
             child = self._family.start(EXPORTER)

@@ -8,6 +8,8 @@ Everything here is frozen and goes to JSON and back without loss. History of the
 from __future__ import annotations
 
 import inspect
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +19,7 @@ from msgspec import Struct
 from autotune.errors import InvalidRecord
 from autotune.files import write_bytes
 from autotune.goal import Goal
-from autotune.outcomes import Candidate, Measurement, Outcome, Positive, Purpose
+from autotune.outcomes import Block, Candidate, Measurement, Outcome, Positive, Purpose
 
 FORMAT_VERSION = 1
 
@@ -255,6 +257,13 @@ class TuningRecord(Struct, frozen=True, kw_only=True, omit_defaults=False):
     warnings: tuple[str, ...] = ()
     created: str = ""
     format_version: int = FORMAT_VERSION
+
+    def blocks(self) -> Iterator[Block]:
+        """Give every probe in its place; none where the record does not tell its rounds."""
+        outcomes = iter(self.outcomes)
+        for number, a_round in enumerate(self.rounds, 1):
+            for outcome in itertools.islice(outcomes, a_round.outcomes):
+                yield Block(outcome, number, a_round.purpose)
 
     def to_json(self) -> bytes:
         """Return the record as indented JSON."""

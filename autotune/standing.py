@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 from functools import cached_property
 
-from autotune.comparing import Fit, Gap
+from autotune.comparing import Fit, Gap, are_always
 from autotune.goal import Goal
 from autotune.judging import (
     Curve,
@@ -30,7 +30,6 @@ from autotune.outcomes import Block, Candidate, Measurement
 OFTEN = 3  # blocks of a candidate before it may be the answer
 CALM = 0.8  # quantile of the rounds' tides that stands for a calm machine
 SLOWER = 0.08  # as a log ratio: a round that far below the calm ones is disturbed
-ALWAYS = 0.9  # share of disturbed blocks
 MANY = 4  # so many disturbed blocks are worth one, and so are more
 
 
@@ -137,7 +136,7 @@ class Standing:
             for block in self.blocks
             if isinstance(block.outcome, Measurement) and block.purpose != "wait"
         ]
-        return sum(flags) > ALWAYS * len(flags)
+        return are_always(flags)
 
     @cached_property
     def calm_share(self) -> float:

@@ -30,14 +30,14 @@ from autotune.judging import Lane
 from autotune.nesting import Nested
 from autotune.outcomes import Candidate
 from autotune.predictor import TunedPredictor
-from autotune.preparation import Isolation, Precision, Wish, make_ready
+from autotune.preparation import Isolation, Precision, Wish, make_ready, rows_of
 from autotune.records import Loaded, Progress, TuningRecord
 from autotune.searching import check_arguments, search
 from autotune.studies import bind
 from autotune.subjects import subject_of
 from autotune.units import format_bytes
 from autotune.ways import lanes_of
-from autotune.workload import Synthetic, Workload
+from autotune.workload import Synthetic
 
 if TYPE_CHECKING:
     import keras
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from autotune.models import ModelFactory, ModelFile
 
 LESS = 0.9  # of the memory that there was at first: that much less is worth a word
-MAX_SAMPLE_BYTES = 2**30  # more rows than that only make the copy for the child slow
 # What the answer is compared with: how people run a model who have not tuned it.
 BASELINES = (Candidate(32, REFERENCE), Candidate(1024, BASELINE))
 
@@ -101,7 +100,7 @@ def tune(
     """
     _check(engines, isolation, precision)
     check_arguments(engines or ENGINES, concurrency or (1,), budget_s, strategy)
-    rows = sample if isinstance(sample, Synthetic) else Workload(sample).at_most(MAX_SAMPLE_BYTES)
+    rows = rows_of(sample)
     subject = subject_of(model)
     with contextlib.ExitStack() as stack:
         shelf = stack.enter_context(contextlib.ExitStack())

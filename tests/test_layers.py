@@ -29,6 +29,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "nvmlcalls": (0, "", "pynvml"),
     "pace": (0, "", ""),
     "units": (0, "", ""),
+    "waiting": (0, "", ""),
     "watch": (0, "", ""),
     "converters": (1, "errors", "numpy onnxruntime openvino tf2onnx"),
     "disturbance": (1, "host", "psutil"),
@@ -87,6 +88,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "intake": (5, "errors foreign inputs nesting rowfiles workload", "numpy"),
     "racing": (5, "judging outcomes standing", ""),
     "baselines": (6, "confirming judging outcomes records standing", "msgspec"),
+    "contest": (
+        6,
+        "comparing confirming errors judging known outcomes records waiting",
+        "msgspec",
+    ),
     "engines.compiled": (
         6,
         "engines engines.compiled_jax engines.compiled_tensorflow engines.compiled_torch errors "
@@ -105,6 +111,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "requirements": (6, "engines records", ""),
     "runner": (6, "engines errors nesting pace stats", "numpy optree"),
     "artifact": (7, "engines errors files matching records requirements", "msgspec"),
+    "claims": (7, "comparing confirming contest engines judging outcomes records standing", ""),
     "engines.xla": (
         7,
         "engines engines.compiled engines.compiled_tensorflow errors nesting",
@@ -131,10 +138,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras",
     ),
     "strategy": (8, "bounds confirming judging ladder lanes outcomes racing refining standing", ""),
+    "trial": (8, "claims comparing contest goal judging outcomes units", ""),
     "driver": (
         9,
         "baselines bounds confirming errors goal judging ladder ledger outcomes recommend records "
-        "standing strategy",
+        "standing strategy waiting",
         "msgspec optuna",
     ),
     "runners": (9, "intake nesting outcomes pace runner sources stats", "numpy optree"),
@@ -164,8 +172,14 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "probe": (13, "child engines errors family host outcomes records worker", "msgspec"),
     "preparation": (
         14,
-        "backends bench errors outcomes probe records subjects worker workload",
+        "backends bench errors nesting outcomes probe records subjects worker workload",
         "msgspec",
+    ),
+    "entrants": (
+        15,
+        "artifact engines errors fingerprint models nesting outcomes preparation records subjects "
+        "units workload",
+        "",
     ),
     "tuning": (
         15,
@@ -174,8 +188,22 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras msgspec optuna",
     ),
     "demo": (16, "goal records tuning", "msgspec numpy"),
+    "duel": (
+        16,
+        "artifact comparing confirming contest engines entrants errors models nesting outcomes "
+        "records subjects workload",
+        "keras msgspec",
+    ),
+    "verifying": (
+        16,
+        "artifact claims confirming contest entrants judging nesting outcomes records trial "
+        "workload",
+        "msgspec",
+    ),
     "commands": (17, "", ""),
     "commands.options": (17, "errors models", "msgspec typer"),
+    "findings": (17, "confirming contest duel report trial units verifying", "rich"),
+    "commands.compare": (18, "commands.options duel findings rowfiles terminal units", "typer"),
     "commands.demo": (18, "commands.options demo report terminal units", "typer"),
     "commands.doctor": (18, "checkup commands.options doctor terminal", ""),
     "commands.predict": (18, "commands.options loading nesting rowfiles", "typer"),
@@ -186,10 +214,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "workload",
         "typer",
     ),
+    "commands.verify": (18, "commands.options findings rowfiles terminal units verifying", "typer"),
     "cli": (
         19,
-        "commands.demo commands.doctor commands.predict commands.show commands.tune errors "
-        "terminal",
+        "commands.compare commands.demo commands.doctor commands.predict commands.show "
+        "commands.tune commands.verify errors terminal",
         "typer",
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from autotune import Candidate, Goal, Measurement, TuningRecord, search
-from autotune.driver import STRETCH_SHARE, WAIT_SHARE
+from autotune.waiting import STRETCH_SHARE, WAIT_SHARE
 
 BUDGET_S = 60.0
 
