@@ -235,7 +235,7 @@ def _reason(contest: Contest[str], verdict: Winner, tolerance: float) -> str:
             return f"A and B are equally fast, to within {share}."
         case "undecided":
             return (
-                f"Undecided after {contest.calm_rounds} quiet rounds: they may differ by more than "
+                f"Undecided after {contest.calm_rounds} rounds: they may differ by more than "
                 f"{share} or not. More time (a larger budget) or a quieter machine would tell."
             )
     return f"{verdict[0]} is {times:.2f} times as fast as {'B' if verdict[0] == 'A' else 'A'}."

@@ -47,7 +47,7 @@ def _facts(found: Verification) -> Iterator[str]:
     if found.advantage and found.baseline:
         line = f"advantage  {_ratio(found.advantage)} times {called(found.baseline)}"
         if then := found.recorded_advantage:
-            line += f"; recorded {then.ratio:.2f} ({then.low:.2f} to {then.high:.2f})"
+            line += f"; recorded {_times(then.ratio)} ({_times(then.low)} to {_times(then.high)})"
         yield line
     if found.runner_up_lead and found.runner_up:
         yield f"runner-up  {_ratio(found.runner_up_lead)} times as good: {found.runner_up}"
@@ -76,7 +76,13 @@ def _effort(rounds: int, spent_s: float) -> str:
 
 
 def _ratio(ratio: Ratio) -> str:
-    return f"{ratio.ratio:.2f} (95 % interval {ratio.low:.2f} to {ratio.high:.2f})"
+    low, high = _times(ratio.low), _times(ratio.high)
+    return f"{_times(ratio.ratio)} (95 % interval {low} to {high})"
+
+
+def _times(ratio: float) -> str:
+    """Three digits: a ratio may be far below 1."""
+    return f"{ratio:#.3g}" if ratio < 100 else f"{ratio:,.0f}"
 
 
 def _rate(speed: Speed) -> str:

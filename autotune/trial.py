@@ -171,9 +171,9 @@ class Trial:
         if not findings:
             yield "Undecided: the record holds nothing to compare with. Tune again."
             return
-        quiet = self._contest.calm_rounds
-        few = f", of the {LEAST_ROUNDS} that it takes" if quiet < LEAST_ROUNDS else ""
-        yield f"Undecided after {quiet} quiet rounds{few}."
+        counted = self._contest.calm_rounds
+        few = f", of the {LEAST_ROUNDS} that it takes" if counted < LEAST_ROUNDS else ""
+        yield f"Undecided after {counted} rounds{few}."
         if findings.get("advantage") == "unknown":
             yield f"It may have lost more than {share} of its advantage."
         if findings.get("lead") == "unknown":
@@ -186,7 +186,10 @@ class Trial:
         if claim.baseline is None:
             yield "The record has no predict_on_batch beside the recommendation."
         elif claim.advantage is None:
-            yield "The record does not tell the recommendation's advantage over predict_on_batch."
+            yield (
+                "The record has too few rounds of the recommendation beside predict_on_batch to "
+                "tell its advantage."
+            )
         if claim.runner_up is None:
             yield "The record has no other candidate to compare with."
         for candidate, message in contest.failures.items():

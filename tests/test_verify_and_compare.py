@@ -16,13 +16,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from autotune import Candidate, Goal, Measurement, TuningRecord, artifact, cli, family, tune
+from autotune import Candidate, Goal, TuningRecord, artifact, cli, family, search, tune
 from autotune.commands.verify import EXIT_CODES
 from autotune.duel import compare
 from autotune.probe import IsolatedProbe
 from autotune.signature import Signature
 from autotune.worker import FactorySource, Load, SavedRows
 from tests.bad_files import everything_in
+from tests.noisy import BASELINES, NoisyMachine
 
 HOME = Path(__file__).parents[1]
 GATE = HOME / "examples" / "ci_gate" / "gate.sh"
@@ -47,19 +48,13 @@ def place(tmp_path_factory: pytest.TempPathFactory, keras: Any) -> Path:
     return folder
 
 
-def claim_more(record: TuningRecord) -> TuningRecord:
-    """A record by which the recommendation took a tenth of the time that it took."""
-    assert record.recommendation is not None
-    chosen = record.recommendation.candidate
-
-    def shrink(outcome: Any) -> Any:
-        if outcome.candidate != chosen or not isinstance(outcome, Measurement):
-            return outcome
-        times_s = tuple(time_s / 10 for time_s in outcome.times_s)
-        return msgspec.structs.replace(outcome, times_s=times_s)
-
-    outcomes = tuple(map(shrink, record.outcomes))
-    return msgspec.structs.replace(record, outcomes=outcomes)
+def claiming(record: TuningRecord, times: float) -> TuningRecord:
+    """A record of the same model and machine, by which 64 rows beat 32 by so many times."""
+    line = (0.64 + 1.0) / (0.32 + 1.0)  # what a batch of 64 takes there over one of 32
+    machine = NoisyMachine(noise=0.01, slower={Candidate(32): times / 2 * line})
+    goal = Goal(max_batch_size=64)
+    found = search(machine, goal, budget_s=20.0, baselines=BASELINES)
+    return msgspec.structs.replace(found, model=record.model, machine=record.machine)
 
 
 def elsewhere(record: TuningRecord) -> TuningRecord:
@@ -84,14 +79,19 @@ def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_fresh_tuning_holds_or_is_undecided(place: Path) -> None:
-    """The first line is the verdict, nothing is said on standard error, and the folder stays."""
+    """Unless it was not settled itself. The verdict comes first, and the folder is not changed."""
     before = everything_in(place / "tuned")
+    recommendation = TuningRecord.load(place / "tuned" / "record.json").recommendation
+    assert recommendation is not None
+    codes = (0, 3) if recommendation.confidence == "high" else (0, 1, 3)
     done = run("verify", place / "tuned", "--sample", place / "rows.npy", "--budget", "4s")
-    assert done.returncode in (0, 3), done.stdout + done.stderr
+    assert done.returncode in codes, done.stdout + done.stderr
     first, *facts = done.stdout.splitlines()
-    assert first.startswith("The recommendation holds" if done.returncode == 0 else "Undecided")
-    assert facts[0].startswith("advantage ")
-    assert "recorded" in facts[0]
+    begins = {0: "The recommendation holds", 1: str(recommendation.candidate), 3: "Undecided"}
+    assert first.startswith(begins[done.returncode])
+    names = [fact.split()[0] for fact in facts]
+    assert names.index("speed") > 0  # after the ratios
+    assert names.index("effort") == names.index("latency") + 1
     assert done.stderr == ""
     assert everything_in(place / "tuned") == before
 
@@ -101,12 +101,13 @@ def test_a_claim_that_does_not_hold_is_told(
 ) -> None:
     """Ten times the advantage is lost: exit code 1, of this machine's record among several."""
     record = TuningRecord.load(place / "tuned" / "record.json")
-    folder = rewritten(place, "boasting", claim_more(record), elsewhere(record))
+    folder = rewritten(place, "boasting", claiming(record, 20.0), elsewhere(record))
     assert len(artifact.read(folder).records) == 2
-    assert cli.run(["verify", str(folder), "--budget", "4s", "--json"]) == 1
+    assert cli.run(["verify", str(folder), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["verdict"] == "slower"
-    assert found["recorded_advantage"]["ratio"] > 5 * found["advantage"]["ratio"]
+    assert found["recorded_advantage"]["low"] > 10
+    assert found["advantage"]["high"] < found["recorded_advantage"]["low"]
     assert "drawn at random" in " ".join(found["warnings"])
     assert found["differences"] == []
 
@@ -250,10 +251,13 @@ def gate(tuned: Path, rows: Path, command: str) -> subprocess.CompletedProcess[s
 
 
 def test_the_gate_of_the_examples_lets_through_what_holds(place: Path) -> None:
-    """A fresh tuning passes examples/ci_gate/gate.sh, be it undecided, which is warned of."""
-    done = gate(place / "tuned", place / "rows.npy", f"{sys.executable} -m autotune.cli")
+    """A modest claim passes examples/ci_gate/gate.sh, at worst with a warning."""
+    record = TuningRecord.load(place / "tuned" / "record.json")
+    folder = rewritten(place, "modest", claiming(record, 1.3))
+    done = gate(folder, place / "rows.npy", f"{sys.executable} -m autotune.cli")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "gate: " in (done.stdout if "The recommendation holds" in done.stdout else done.stderr)
+    said = done.stdout if "The recommendation holds" in done.stdout else done.stderr
+    assert "gate: " in said
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_too_little_time_is_undecided(records: list[TuningRecord]) -> None:
     """With fewer than eight rounds nothing is said, however clear it looks."""
     found = again(records[0], NoisyMachine(noise=0.0), budget_s=0.3)
     assert found.verdict == "undecided"
-    assert "after 5 quiet rounds, of the 8 that it takes" in found.reason
+    assert "after 5 rounds, of the 8 that it takes" in found.reason
 
 
 def test_what_does_not_run_fails(records: list[TuningRecord]) -> None:
