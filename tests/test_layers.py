@@ -28,6 +28,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "host": (0, "", "psutil"),
     "nvmlcalls": (0, "", "pynvml"),
     "pace": (0, "", ""),
+    "report.looks": (0, "", ""),
     "units": (0, "", ""),
     "watch": (0, "", ""),
     "converters": (1, "errors", "numpy onnxruntime openvino tf2onnx"),
@@ -105,6 +106,9 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "",
     ),
     "report": (6, "", ""),
+    "report.captions": (6, "curves records report.words units", ""),
+    "report.repeating": (6, "curves engines goal records report.words", ""),
+    "report.series": (6, "curves records report.words units", ""),
     "report.text": (6, "curves engines outcomes records report.words units", "rich"),
     "requirements": (6, "engines records", ""),
     "runner": (6, "engines errors nesting pace stats", "numpy optree"),
@@ -123,11 +127,23 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "msgspec",
     ),
     "refining": (7, "bounds judging ladder outcomes standing", ""),
+    "report.drawing": (7, "report.looks report.series report.words units", "altair"),
+    "report.facts": (
+        7,
+        "curves records report.repeating report.series report.text report.words units",
+        "",
+    ),
+    "report.markdown": (7, "curves records report.repeating report.text report.words units", ""),
     "terminal": (7, "records report", "rich"),
     "bench": (
         8,
         "allocator batchable describe device engines host inputs lineup measure records workload",
         "keras",
+    ),
+    "report.charts": (
+        8,
+        "errors records report.captions report.drawing report.looks report.series",
+        "altair vl_convert",
     ),
     "sources": (
         8,
@@ -141,6 +157,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "standing strategy",
         "msgspec optuna",
     ),
+    "report.page": (
+        9,
+        "records report.charts report.facts report.looks report.series report.words",
+        "jinja2 markupsafe vl_convert",
+    ),
     "runners": (9, "intake nesting outcomes pace runner sources stats", "numpy optree"),
     "worker": (
         9,
@@ -150,6 +171,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "cutting": (10, "nesting outcomes pace runner runners splitting", ""),
     "keeper": (10, "bench models worker", "keras msgspec tensorflow"),
+    "report.writing": (
+        10,
+        "artifact errors files records report.charts report.markdown report.page",
+        "",
+    ),
     "searching": (10, "driver errors goal judging outcomes records studies", "optuna"),
     "subjects": (10, "batchable errors files inputs modelfiles models worker workload", "keras"),
     "child": (11, "keeper worker", "msgspec"),
@@ -183,6 +209,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "commands.demo": (18, "commands.options demo report terminal units", "typer"),
     "commands.doctor": (18, "checkup commands.options doctor terminal", ""),
     "commands.predict": (18, "commands.options loading nesting rowfiles", "typer"),
+    "commands.report": (18, "artifact commands.options records report report.writing", "typer"),
     "commands.show": (18, "artifact commands.options records report terminal", "typer"),
     "commands.tune": (
         18,
@@ -192,8 +219,8 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "cli": (
         19,
-        "commands.demo commands.doctor commands.predict commands.show commands.tune errors "
-        "terminal",
+        "commands.demo commands.doctor commands.predict commands.report commands.show "
+        "commands.tune errors terminal",
         "typer",
     ),
 }

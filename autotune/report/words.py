@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autotune.outcomes import Candidate
 from autotune.records import Baseline, Recommendation, TuningRecord
 from autotune.units import format_bytes, format_rate, format_seconds
@@ -82,6 +84,18 @@ def confidence(chosen: Recommendation) -> str:
     if chosen.more_s is None:
         return "low: the time budget ended before it was settled"
     return f"low: about {format_seconds(chosen.more_s)} more would settle it (--budget)"
+
+
+def listed(candidates: Sequence[Candidate], most: int) -> str:
+    """Name some candidates, and count the others.
+
+    Example:
+        >>> listed([Candidate(8), Candidate(16), Candidate(32)], most=1)
+        '8 rows, keras; and 2 more'
+    """
+    named = [str(candidate) for candidate in candidates[:most]]
+    more = len(candidates) - len(named)
+    return "; ".join([*named, f"and {more} more"] if more else named)
 
 
 def forecasts_kept(record: TuningRecord) -> str:
