@@ -83,7 +83,7 @@ def test_the_answer_its_gain_and_the_curve_are_told() -> None:
     assert lines[0] == MARK
     assert lines[1] == r"### autotune: 8 rows, keras: 80.0 rows/s, 4.0 times model.predict."
     assert (
-        "| `model.predict, 32 rows` | 20.0 rows/s | 19.0 rows/s to 21.0 rows/s | 1.60 s | tuned is 4.0 |"
+        "| `model.predict, 32 rows` | 20.0 rows/s | 19.0 rows/s to 21.0 rows/s | 1.60 s | 4.0 times |"
         in lines
     )
     assert "| **tuned**: `8 rows, keras` | 80.0 rows/s |  | 100 ms |  |" in lines

@@ -64,7 +64,7 @@ def _lines(record: TuningRecord) -> Iterator[str]:
 
 
 def _before_and_after(record: TuningRecord, chosen: Recommendation) -> Iterator[str]:
-    yield "| | rows/s | 95 % interval | latency of a batch | times faster |"
+    yield "| | rows/s | 95 % interval | latency of a batch | tuned is faster by |"
     yield "|---|--:|--:|--:|--:|"
     for baseline in record.baselines:
         size = f"{baseline.candidate.batch_size:,} rows"
@@ -77,7 +77,7 @@ def _before_and_after(record: TuningRecord, chosen: Recommendation) -> Iterator[
 def _way(name: str, speed: Baseline | Recommendation, times: str) -> str:
     rate, ends = format_rate(speed.rows_per_s), words.interval(speed)
     latency = format_seconds(speed.latency_s)
-    gain = f"tuned is {times}" if times else ""
+    gain = f"{times} times" if times else ""
     return f"| {name} | {rate} | {ends} | {latency} | {gain} |"
 
 
