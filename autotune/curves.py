@@ -207,7 +207,10 @@ def _kind(outcome: Outcome) -> str:
 
 
 def _point(
-    candidate: Candidate, outcomes: Sequence[Outcome], forecast: Forecast | None, record: TuningRecord
+    candidate: Candidate,
+    outcomes: Sequence[Outcome],
+    forecast: Forecast | None,
+    record: TuningRecord,
 ) -> Point:
     bound = forecast.upper_bound_bytes if forecast else None
     parts = [outcome for outcome in outcomes if isinstance(outcome, Measurement)]

@@ -31,7 +31,6 @@ HOSTILE = {
     "markdown": "[x](https://evil.example) ![y](z) **b** `c` ~~d~~ @octocat #1 www.evil.example",
     "ticks": "``` `` `",
     "backslash": "a\\|b\\",
-    "nothing": "",
     "nul": "\x00",
     "foreign": "\u6a21\u578b \U0001d54f",
 }
@@ -86,7 +85,11 @@ def hostile_record(text: str) -> TuningRecord:
 
 def _baseline(candidate: Candidate) -> Baseline:
     return Baseline(
-        candidate=candidate, rows_per_s=40.0, rows_per_s_low=39.0, rows_per_s_high=41.0, latency_s=0.8
+        candidate=candidate,
+        rows_per_s=40.0,
+        rows_per_s_low=39.0,
+        rows_per_s_high=41.0,
+        latency_s=0.8,
     )
 
 
@@ -104,7 +107,9 @@ def long_record(probes: int = 2_000) -> TuningRecord:
         seconds = 1e-3 + 1e-6 * way.batch_size * (1 + n % 7 / 50)
         peak = 2**20 * (64 + way.batch_size)
         outcomes.append(
-            Measurement(way, (seconds,) * 20, elapsed_s=0.1, device_peak_bytes=peak, disturbed=n % 21)
+            Measurement(
+                way, (seconds,) * 20, elapsed_s=0.1, device_peak_bytes=peak, disturbed=n % 21
+            )
         )
     rounds = (Round("search", probes - 100, 3), Round("wait", 40, 0), Round("confirm", 60, 1))
     return recommending(tuned_on(XEON, outcomes=tuple(outcomes), rounds=rounds), ways[-1])

@@ -89,7 +89,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "engines": (5, "errors exports nesting parity", "keras"),
     "intake": (5, "errors foreign inputs nesting rowfiles workload", "numpy"),
     "racing": (5, "judging outcomes standing", ""),
-    "report.words": (5, "outcomes records units", ""),
+    "report.words": (5, "curves outcomes records units", ""),
     "baselines": (6, "confirming judging outcomes records standing", "msgspec"),
     "engines.compiled": (
         6,

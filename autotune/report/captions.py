@@ -8,6 +8,11 @@ from autotune.report import words
 from autotune.report.words import printable, share
 from autotune.units import format_bytes, format_rate, format_seconds
 
+STRETCHES = {
+    "wait": "waiting for other work to end",
+    "confirm": "the answer measured afresh, beside what it is compared with",
+}
+
 
 def gain(record: TuningRecord) -> str:
     """The baselines and the answer."""
@@ -46,7 +51,9 @@ def _peak_of(curve: LaneCurve) -> str:
         return ""
     top = max(measured, key=lambda point: point.rows_per_s or 0.0)
     speed = format_rate(top.rows_per_s or 0.0)
-    return f"{printable(curve.name, 60)} runs {speed} with {top.candidate.batch_size:,} rows a batch"
+    return (
+        f"{printable(curve.name, 60)} runs {speed} with {top.candidate.batch_size:,} rows a batch"
+    )
 
 
 def latency(record: TuningRecord) -> str:
@@ -87,6 +94,6 @@ def search(record: TuningRecord) -> str:
         text += f" Ticks at the foot: other work disturbed {disturbed} of them, drawn pale."
     else:
         text += " No other work disturbed them."
-    if any(step.purpose == "confirm" for step in steps):
-        text += " In the shaded stretch the answer was measured afresh, beside the baselines."
-    return text
+    purposes = {step.purpose for step in steps}
+    shaded = [stretch for purpose, stretch in STRETCHES.items() if purpose in purposes]
+    return text + (f" Shaded: {', and '.join(shaded)}." if shaded else "")

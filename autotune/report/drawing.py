@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -15,6 +16,8 @@ from autotune.units import format_bytes, format_rate, format_seconds
 
 HEIGHT, BAR_STEP = 320, 54  # pixels
 ROOM = 1.25  # beside the smallest and the largest batch size, as a factor
+SEARCH_ROOM = 2.0  # below the smallest one are the ticks of disturbed probes
+FEW_DECADES = 2.5  # on an axis that needs ticks within a decade
 DASHES = [5, 4]
 
 # A lane is in colour when it is the best of its engine, or when the reader points at it.
@@ -36,9 +39,7 @@ class Drawing:
         hue = [self._colours[hue_of(engine)] for engine in engines]
         shape = [shape_of(engine) for engine in engines]
         legend = alt.Legend(title=None, orient="bottom", columns=2) if look.explained else None
-        self._hue = alt.Color(
-            "family:N", scale=alt.Scale(domain=names, range=hue), legend=legend
-        )
+        self._hue = alt.Color("family:N", scale=alt.Scale(domain=names, range=hue), legend=legend)
         self._shape = alt.Shape(
             "family:N", scale=alt.Scale(domain=names, range=shape), legend=legend
         )
@@ -52,7 +53,9 @@ class Drawing:
         bars = alt.Chart(_data(rows)).encode(y=alt.Y("name:N", sort=None, axis=None))
         rate = alt.X("rate:Q", axis=None, scale=alt.Scale(zero=True, nice=False))
         above: dict[str, Any] = {"baseline": "bottom", "dy": -13, "fontSize": 13}
-        colour = alt.condition("datum.tuned", alt.value(self._accent), alt.value(self._ink("faint")))
+        colour = alt.condition(
+            "datum.tuned", alt.value(self._accent), alt.value(self._ink("faint"))
+        )
         return self._layer(
             bars.mark_bar(height=20, yOffset=6, cornerRadiusEnd=3).encode(x=rate, color=colour),
             bars.transform_filter("datum.low && datum.high")
@@ -71,7 +74,8 @@ class Drawing:
         """Rows per second over the batch size, with intervals; the answer is ringed."""
         if not self._series.points:
             return None
-        scale, axis = alt.Scale(zero=True), alt.Axis(format="~s", tickCount=6)
+        scale = alt.Scale(zero=True)
+        axis = alt.Axis(labelExpr="format(datum.value, '~s')", tickCount=6)
         rate = alt.Y("rate:Q", title="rows per second", scale=scale, axis=axis)
         low = alt.Y("low:Q", title="rows per second", scale=scale, axis=axis)
         points = alt.Chart(_data(self._series.points)).encode(x=self._sizes())
@@ -81,7 +85,7 @@ class Drawing:
             .mark_rule(strokeWidth=1.5)
             .encode(y=low, y2="high", **self._of_lane(0.25)),
             self._dots(points, rate),
-            *self._crosses(),
+            *self._crosses(self._series.failures, alt.value("height"), dy=-8),
             *self._answer("rate", rate),
         )
 
@@ -89,21 +93,21 @@ class Drawing:
         """Median and quantile over the batch size, with the budget."""
         if not self._series.points:
             return None
-        title, scale = "milliseconds a batch", alt.Scale(type="log")
-        axis = alt.Axis(format=",~r", tickCount=6)
-        median = alt.Y("median:Q", title=title, scale=scale, axis=axis)
-        tail = alt.Y("tail:Q", title=title, scale=scale, axis=axis)
-        points = alt.Chart(_data(self._series.points)).encode(x=self._sizes())
-        goal = self._series.record.goal
+        rows, goal = self._series.points, self._series.record.goal
         budget_s = goal.latency_budget_s
+        budget = budget_s and 1e3 * budget_s
+        shown = [budget, *(row[field] for row in rows for field in ("median", "tail"))]
+        y = {"title": "milliseconds a batch", **_decades(shown)}
+        median = alt.Y("median:Q", **y)
+        points = alt.Chart(_data(rows)).encode(x=self._sizes())
         text = f"budget {format_seconds(budget_s or 0)} at {share(goal.quantile)}"
         return self._layer(
             points.mark_line(strokeDash=DASHES, strokeWidth=1.5).encode(
-                y=tail, **self._of_lane(0)
+                y=alt.Y("tail:Q", **y), **self._of_lane(0)
             ),
             points.mark_line().encode(y=median, **self._of_lane()),
             self._dots(points, median),
-            *self._limit(budget_s and 1e3 * budget_s, text, title, scale, axis),
+            *self._limit(budget, text, y),
             *self._answer("median", median),
         )
 
@@ -112,24 +116,22 @@ class Drawing:
         rows = [row for row in self._series.points if row["peak"] is not None]
         if not rows:
             return None
-        title, scale = "MiB at the peak", alt.Scale(type="log")
-        axis = alt.Axis(format=",~r", tickCount=6)
-        peak = alt.Y("peak:Q", title=title, scale=scale, axis=axis)
-        bound = alt.Y("bound:Q", title=title, scale=scale, axis=axis)
-        points = alt.Chart(_data(rows)).encode(x=self._sizes())
-        limit = self._series.record.memory_limit_bytes
+        limit_bytes = self._series.record.memory_limit_bytes
+        limit = limit_bytes and limit_bytes / MIB
         refused = [r for r in self._series.failures if r["outcome"] == "refused" and r["bound"]]
-        text = f"limit {format_bytes(limit or 0)}"
+        both = [row[field] for row in (*rows, *refused) for field in ("peak", "bound")]
+        y = {"title": "MiB at the peak", **_decades([limit, *both])}
+        peak, bound = alt.Y("peak:Q", **y), alt.Y("bound:Q", **y)
+        points = alt.Chart(_data(rows)).encode(x=self._sizes())
+        text = f"limit {format_bytes(limit_bytes or 0)}"
         return self._layer(
             points.transform_filter("datum.bound")
             .mark_line(strokeDash=DASHES, strokeWidth=1.5)
             .encode(y=bound, **self._of_lane(0)),
             points.mark_line().encode(y=peak, **self._of_lane()),
             self._dots(points, peak),
-            alt.Chart(_data(refused))
-            .mark_text(text="\u00d7", fontSize=18)
-            .encode(x=self._sizes(), y=bound, tooltip=_failure_tips(), **self._of_lane(0)),
-            *self._limit(limit and limit / MIB, text, title, scale, axis),
+            *self._crosses(refused, bound),
+            *self._limit(limit, text, y),
             *self._answer("peak", peak),
         )
 
@@ -138,17 +140,16 @@ class Drawing:
         rows = self._series.probes
         if not rows:
             return None
-        seconds = alt.X("start:Q", title="seconds of probing", axis=alt.Axis(grid=False))
-        size = alt.Y("size:Q", title="rows in a batch", **_doublings(rows))
+        scale = alt.Scale(domain=[0, max(row["end"] for row in rows)], nice=False)
+        axis = alt.Axis(grid=False)
+        seconds = alt.X("start:Q", title="seconds of probing", scale=scale, axis=axis)
+        size = alt.Y("size:Q", title="rows in a batch", **_doublings(rows, SEARCH_ROOM))
         probes = alt.Chart(_data(rows)).encode(x=seconds, tooltip=_probe_tips())
-        phases = alt.Chart(_data(_phases(rows))).encode(x=seconds, x2="end")
+        shaded = _phases(rows)
         colour = alt.condition("datum.family", self._hue, alt.value(self._ink("muted")))
         faded = alt.condition("datum.state == 'calm'", alt.value(0.9), alt.value(0.3))
         return self._layer(
-            phases.mark_rect(color=self._ink("line"), opacity=0.6),
-            phases.mark_text(align="left", dx=4, dy=10, color=self._ink("muted")).encode(
-                y=alt.value(0), text="text:N"
-            ),
+            *([self._shading(shaded, seconds)] if shaded else []),
             probes.transform_filter("datum.state == 'disturbed'")
             .mark_tick(orient="vertical", size=12, yOffset=-6, color=self._ink("ink"))
             .encode(y=alt.value("height")),
@@ -158,6 +159,14 @@ class Drawing:
             probes.transform_filter("datum.state == 'failed'")
             .mark_text(text="\u00d7", fontSize=18)
             .encode(y=size, color=colour),
+        )
+
+    def _shading(self, stretches: Sequence[Row], seconds: alt.X) -> alt.LayerChart:
+        base = alt.Chart(_data(stretches))
+        text = base.mark_text(align="right", baseline="bottom", dy=-8, color=self._ink("muted"))
+        return alt.layer(
+            base.mark_rect(color=self._ink("line"), opacity=0.6).encode(x=seconds, x2="end"),
+            text.encode(x=alt.X("end:Q"), y=alt.value(0), text="text:N"),
         )
 
     def _ink(self, name: str) -> str:
@@ -183,26 +192,19 @@ class Drawing:
             y=y, shape=self._shape, tooltip=_point_tips(), **self._of_lane()
         )
 
-    def _crosses(self) -> list[alt.Chart]:
-        """Candidates that could not be measured, at the foot of the chart."""
-        failures = alt.Chart(_data(self._series.failures))
-        return [
-            failures.mark_text(text="\u00d7", fontSize=18, dy=-8).encode(
-                x=self._sizes(),
-                y=alt.value("height"),
-                tooltip=_failure_tips(),
-                **self._of_lane(0),
-            )
-        ]
+    def _crosses(self, failures: Sequence[Row], y: Any, **options: Any) -> list[alt.Chart]:
+        """Candidates that could not be measured."""
+        if not failures:
+            return []
+        crosses = alt.Chart(_data(failures)).mark_text(text="\u00d7", fontSize=18, **options)
+        return [crosses.encode(x=self._sizes(), y=y, tooltip=_failure_tips(), **self._of_lane(0))]
 
-    def _limit(
-        self, value: float | None, text: str, title: str, scale: alt.Scale, axis: alt.Axis
-    ) -> list[alt.Chart]:
+    def _limit(self, value: float | None, text: str, y: dict[str, Any]) -> list[alt.Chart]:
         """A line across that must not be crossed."""
         if not value:
             return []
-        y = alt.Y("limit:Q", title=title, scale=scale, axis=axis)
-        line = alt.Chart(_data([{"limit": value, "text": text}])).encode(y=y)
+        row = {"limit": value, "text": text}
+        line = alt.Chart(_data([row])).encode(y=alt.Y("limit:Q", **y))
         return [
             line.mark_rule(strokeWidth=1.5, color=self._ink("ink")),
             line.mark_text(align="left", dx=4, dy=-8, color=self._ink("ink")).encode(
@@ -221,7 +223,11 @@ class Drawing:
             "median": format_seconds(chosen.latency_s),
             "peak": format_bytes(chosen.peak_bytes or 0),
         }[field]
-        row = {"size": chosen.batch_size, field: value, "text": f"{chosen.batch_size:,} rows: {text}"}
+        row = {
+            "size": chosen.batch_size,
+            field: value,
+            "text": f"{chosen.batch_size:,} rows: {text}",
+        }
         sizes = [r["size"] for r in self._series.points]
         is_right = chosen.batch_size**2 > min(sizes) * max(sizes)
         base = alt.Chart(_data([row])).encode(x=self._sizes(), y=y)
@@ -242,16 +248,29 @@ def _data(rows: Sequence[Row]) -> alt.InlineData:
     return alt.InlineData(values=list(rows))
 
 
-def _doublings(rows: Sequence[Row]) -> dict[str, Any]:
+def _doublings(rows: Sequence[Row], room: float = ROOM) -> dict[str, Any]:
     """A logarithmic axis of batch sizes, with a tick at each doubling."""
     sizes = [row["size"] for row in rows]
     low, high = min(sizes), max(sizes)
-    domain = [low / ROOM, high * ROOM]
+    domain = [low / room, high * room]
     doublings = (2**n for n in range(low.bit_length() - 1, high.bit_length() + 1))
     ticks = [size for size in doublings if domain[0] <= size <= domain[1]] or [low]
     return {
         "scale": alt.Scale(type="log", base=2, domain=domain, nice=False),
         "axis": alt.Axis(values=ticks, format=",d", grid=False, labelOverlap="greedy"),
+    }
+
+
+def _decades(values: Iterable[float | None]) -> dict[str, Any]:
+    """A logarithmic axis with a line at each power of ten, or also at twice and five times it."""
+    known = [value for value in values if value]
+    low, high = min(known) / ROOM, max(known) * ROOM
+    steps = (1, 2, 5) if math.log10(high / low) < FEW_DECADES else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    ticks = [step * 10.0**power for power in powers for step in steps]
+    return {
+        "scale": alt.Scale(type="log", domain=[low, high], nice=False),
+        "axis": alt.Axis(values=[t for t in ticks if low <= t <= high], format=",~r"),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from autotune.curves import LaneCurve, Point, curves_of
+from autotune.curves import LaneCurve, Point, curves_of, lane_name
 from autotune.records import Recommendation, TuningRecord
 from autotune.report import words
 from autotune.report.repeating import MODEL, SAMPLE, command
@@ -18,7 +18,7 @@ from autotune.units import format_bytes, format_rate, format_seconds
 TIED = 6  # so many are named
 SPEED = 2  # number of the column by which the table is sorted at first
 COLUMNS = (
-    *("rows in a batch", "lane", "rows/s", "95 % interval", "median", "quantile", "peak"),
+    *("batch size", "lane", "rows/s", "95 % interval", "median", "quantile", "peak"),
     *("forecast", "calls", "disturbed", "outcome"),
 )
 TEXTS = ("lane", "outcome")  # the other columns are numbers
@@ -72,12 +72,13 @@ def facts(record: TuningRecord) -> dict[str, Any]:
 
 
 def _tiles(record: TuningRecord, chosen: Recommendation) -> Iterator[Tile]:
-    engine = str(chosen.candidate).partition(", ")[2]
-    yield Tile("Batch size", f"{chosen.batch_size:,}", "rows", engine)
+    yield Tile("Batch size", f"{chosen.batch_size:,}", "rows", lane_name(chosen.candidate))
     ends = words.interval(chosen).replace(" rows/s", "")
     note = f"95 % interval {ends}" if ends else "timed too seldom for an interval"
     yield Tile("Speed", *format_rate(chosen.rows_per_s).split(" "), note)
-    gains = [(words.times_faster(chosen, b), words.baseline_name(b.candidate)) for b in record.baselines]
+    gains = [
+        (words.times_faster(chosen, b), words.baseline_name(b.candidate)) for b in record.baselines
+    ]
     told = [(times, name) for times, name in gains if times]
     if told:
         (times, name), others = told[-1], told[:-1]
@@ -116,7 +117,9 @@ def _machine(record: TuningRecord) -> Iterator[tuple[str, str]]:
     model, machine = record.model, record.machine
     if model:
         yield "Model", f"{model.name}, {model.parameters:,} weights, {model.dtype_policy}"
-        inputs = (f"{i.name} (rows, {', '.join(map(_axis, i.shape))}) {i.dtype}" for i in model.inputs)
+        inputs = (
+            f"{i.name} (rows, {', '.join(map(_axis, i.shape))}) {i.dtype}" for i in model.inputs
+        )
         yield "Inputs", "; ".join(inputs)
         yield "SHA-256", model.sha256
         yield "Backend", model.backend
@@ -162,7 +165,9 @@ def _line(curve: LaneCurve, point: Point, chosen: Recommendation | None) -> dict
     badge = "chosen" if is_chosen else ""
     if chosen is not None and candidate in chosen.tied:
         badge = "tied"
-    more = "; ".join([text["message"]] * bool(text["message"]) + [f"over the {o} limit" for o in point.over])
+    more = "; ".join(
+        [text["message"]] * bool(text["message"]) + [f"over the {o} limit" for o in point.over]
+    )
     values = {
         "speed": point.rows_per_s,
         "interval": point.rows_per_s_low,
@@ -176,7 +181,9 @@ def _line(curve: LaneCurve, point: Point, chosen: Recommendation | None) -> dict
         Cell(curve.name, curve.name, number=False),
         *(Cell(_short(text[name]), "" if v is None else v) for name, v in values.items()),
         Cell(f"{point.calls:,}" if point.calls else "", point.calls or ""),
-        Cell(f"{point.disturbed:.0%}" if point.calls else "", point.disturbed if point.calls else ""),
+        Cell(
+            f"{point.disturbed:.0%}" if point.calls else "", point.disturbed if point.calls else ""
+        ),
         Cell(text["outcome"], text["outcome"], number=False, more=more),
     ]
     return {"chosen": is_chosen, "cells": cells}

@@ -18,7 +18,7 @@ TIED = 5  # so many are named
 
 # What Markdown would read as more than text, and what GitHub makes links of. Elsewhere a dot is
 # just a dot.
-_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~!&@:]|(?<=[wW])\.")
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~!&@]|:(?=//)|(?<=[wW])\.")
 # Mentions and references to issues are found in the text after escapes are gone; an invisible
 # space keeps them apart.
 _CALLING = re.compile(r"([@#])")

@@ -8,7 +8,7 @@ from autotune.curves import searched
 from autotune.engines import NAMES
 from autotune.goal import Goal
 from autotune.records import TuningRecord
-from autotune.report.words import printable, share
+from autotune.report.words import printable
 
 SAMPLE = "rows.npy"  # the record does not know the sample's file
 MODEL = "model.keras"  # nor that of a model that was handed over as an object
@@ -36,11 +36,11 @@ def _goal(goal: Goal) -> list[str]:
         "--objective": goal.objective if goal.objective != usual.objective else None,
         "--rows": goal.rows and str(goal.rows),
         "--latency-budget": goal.latency_budget_s and f"{1e3 * goal.latency_budget_s:.12g}ms",
-        "--quantile": share(goal.quantile) if goal.quantile != usual.quantile else None,
+        "--quantile": repr(goal.quantile) if goal.quantile != usual.quantile else None,
         "--memory-budget": goal.memory_budget_bytes and f"{goal.memory_budget_bytes}B",
         "--min-batch-size": str(goal.min_batch_size) if goal.min_batch_size > 1 else None,
         "--max-batch-size": goal.max_batch_size and str(goal.max_batch_size),
-        "--tolerance": share(goal.tolerance) if goal.tolerance != usual.tolerance else None,
+        "--tolerance": repr(goal.tolerance) if goal.tolerance != usual.tolerance else None,
     }
     return [word for option, value in given.items() if value for word in (option, value)]
 

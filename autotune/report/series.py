@@ -96,8 +96,8 @@ class Series:
     def _probes(self) -> list[Row]:
         return [
             {
-                "start": step.start_s,
-                "end": step.start_s + step.elapsed_s,
+                "start": round(step.start_s, 3),
+                "end": round(step.start_s + step.elapsed_s, 3),
                 "size": step.candidate.batch_size,
                 "family": self._family.get(step.candidate.engine, ""),  # baselines have none
                 "name": printable(str(step.candidate), NAME_LENGTH + 20),
@@ -108,7 +108,6 @@ class Series:
             }
             for step in steps_of(self.record)
         ]
-
 
 
 def described(point: Point) -> Row:
@@ -138,7 +137,7 @@ def _drawable(value: float | None, scale: float = 1.0) -> float | None:
     """A number that a logarithmic axis can show; None for one that it cannot."""
     if value is None or not 0 < value * scale < math.inf:
         return None
-    return value * scale
+    return float(f"{value * scale:.6g}")
 
 
 def _chosen(record: TuningRecord) -> Row:
@@ -160,21 +159,18 @@ def _ways(record: TuningRecord) -> list[Row]:
         return []
     tuned = f"tuned, {chosen.batch_size:,} rows a batch"
     rows = [
-        _way(f"{words.baseline_name(b.candidate)}, {b.candidate.batch_size:,} rows", b, chosen)
+        _way(f"{words.baseline_name(b.candidate)}, {b.candidate.batch_size:,} rows", b)
         for b in record.baselines
     ]
-    return [*rows, _way(tuned, chosen, chosen)] if rows else []
+    return [*rows, _way(tuned, chosen, tuned=True)] if rows else []
 
 
-def _way(name: str, speed: Baseline | Recommendation, chosen: Recommendation) -> Row:
-    text = format_rate(speed.rows_per_s)
-    if isinstance(speed, Baseline) and (times := words.times_faster(chosen, speed)):
-        text += f" (tuned: {times}\u00d7)"
+def _way(name: str, speed: Baseline | Recommendation, *, tuned: bool = False) -> Row:
     return {
         "name": name,
         "rate": _drawable(speed.rows_per_s),
         "low": _drawable(speed.rows_per_s_low),
         "high": _drawable(speed.rows_per_s_high),
-        "text": text,
-        "tuned": speed is chosen,
+        "text": format_rate(speed.rows_per_s),
+        "tuned": tuned,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from autotune.curves import lane_name
 from autotune.outcomes import Candidate
 from autotune.records import Baseline, Recommendation, TuningRecord
 from autotune.units import format_bytes, format_rate, format_seconds
@@ -38,7 +39,8 @@ def answer(record: TuningRecord) -> str:
     worth = format_rate(chosen.rows_per_s)
     if record.goal.objective == "latency":
         worth = f"{format_seconds(chosen.latency_s)} a batch"
-    sentence = f"{chosen.candidate}: {worth}"
+    size, lane = chosen.batch_size, lane_name(chosen.candidate)
+    sentence = f"Batches of {size:,} row{'s' * (size > 1)} with {lane}: {worth}"
     return f"{', '.join([sentence, ' and '.join(gains)] if gains else [sentence])}."
 
 
@@ -87,14 +89,17 @@ def confidence(chosen: Recommendation) -> str:
 
 
 def listed(candidates: Sequence[Candidate], most: int) -> str:
-    """Name some candidates, and count the others.
+    """Name some candidates, those of a lane together, and count what is more than so many lanes.
 
     Example:
-        >>> listed([Candidate(8), Candidate(16), Candidate(32)], most=1)
-        '8 rows, keras; and 2 more'
+        >>> listed([Candidate(8), Candidate(16), Candidate(32, "xla")], most=1)
+        'keras: 8, 16 rows; and 1 more'
     """
-    named = [str(candidate) for candidate in candidates[:most]]
-    more = len(candidates) - len(named)
+    lanes: dict[str, list[str]] = {}
+    for candidate in candidates:
+        lanes.setdefault(lane_name(candidate), []).append(f"{candidate.batch_size:,}")
+    named = [f"{lane}: {', '.join(sizes)} rows" for lane, sizes in list(lanes.items())[:most]]
+    more = sum(len(sizes) for sizes in list(lanes.values())[most:])
     return "; ".join([*named, f"and {more} more"] if more else named)
 
 

@@ -116,7 +116,7 @@ def _pictures(record: TuningRecord, folder: Path) -> dict[Path, bytes]:
 
 
 def _signed(png: bytes) -> bytes:
-    """Put into a PNG what wrote it, as a text chunk behind the header (PNG specification, 11.3.3)."""
+    """Put into a PNG what wrote it: a text chunk behind the header (PNG specification, 11.3.3)."""
     chunk = b"tEXt" + PNG_MARK
     length, check = struct.pack(">I", len(PNG_MARK)), struct.pack(">I", zlib.crc32(chunk))
     return png[:PNG_HEADER] + length + chunk + check + png[PNG_HEADER:]
