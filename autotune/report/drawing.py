@@ -51,7 +51,7 @@ class Drawing:
         if not rows:
             return None
         bars = alt.Chart(_data(rows)).encode(y=alt.Y("name:N", sort=None, axis=None))
-        rate = alt.X("rate:Q", axis=None, scale=alt.Scale(zero=True, nice=False))
+        rate = alt.X("rate:Q", axis=None, scale=_from_zero(rows, nice=False))
         above: dict[str, Any] = {"baseline": "bottom", "dy": -13, "fontSize": 13}
         colour = alt.condition(
             "datum.tuned", alt.value(self._accent), alt.value(self._ink("faint"))
@@ -74,7 +74,7 @@ class Drawing:
         """Rows per second over the batch size, with intervals; the answer is ringed."""
         if not self._series.points:
             return None
-        scale = alt.Scale(zero=True)
+        scale = _from_zero([*self._series.points, self._series.chosen])
         axis = alt.Axis(labelExpr="format(datum.value, '~s')", tickCount=6)
         rate = alt.Y("rate:Q", title="rows per second", scale=scale, axis=axis)
         low = alt.Y("low:Q", title="rows per second", scale=scale, axis=axis)
@@ -259,6 +259,12 @@ def _doublings(rows: Sequence[Row], room: float = ROOM) -> dict[str, Any]:
         "scale": alt.Scale(type="log", base=2, domain=domain, nice=False),
         "axis": alt.Axis(values=ticks, format=",d", grid=False, labelOverlap="greedy"),
     }
+
+
+def _from_zero(rows: Sequence[Row], *, nice: bool = True) -> alt.Scale:
+    """A scale of rates, with room for the intervals."""
+    tops = [row.get(field) or 0.0 for row in rows for field in ("rate", "high")]
+    return alt.Scale(domain=[0, max(tops) or 1.0], nice=nice)
 
 
 def _decades(values: Iterable[float | None]) -> dict[str, Any]:

@@ -14,7 +14,9 @@ function show(lane) {
 }
 
 async function draw(name) {
-  const result = await window.vegaEmbed(document.getElementById(name), specs[name], {
+  // Vega gives its element a role: the image with the text alternative is the one around it.
+  const element = document.getElementById(name).firstElementChild;
+  const result = await window.vegaEmbed(element, specs[name], {
     mode: "vega-lite",
     renderer: "svg",
     actions: false,
