@@ -78,6 +78,7 @@ def hostile_record(text: str) -> TuningRecord:
         created=text,
     )
     record = recommending(record, way)
+    assert record.recommendation is not None
     chosen = replaced(record.recommendation, reason=text, tied=(Candidate(4, text),))
     found: TuningRecord = replaced(record, recommendation=chosen)
     return found

@@ -60,7 +60,7 @@ def test_a_hostile_name_is_text(text: str) -> None:
     assert elements_of(page) == elements_of(plain())
     ours = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
     assert all(char.isprintable() or char == "\n" for char in ours)
-    assert "x" * 601 not in ours
+    assert "x" * 1_001 not in ours
     (data,) = DATA.findall(page)
     assert not set(data) & set("<>&")
     assert set(json.loads(data)) == {"gain", "throughput", "latency", "memory", "search"}
@@ -191,7 +191,5 @@ def test_the_table_has_all_candidates_the_fastest_first() -> None:
         Measurement(Candidate(8), (0.1, 0.1)),
     ]
     rows = rows_of(html(tuned_on(None, None, outcomes=tuple(outcomes))))
-    assert [(row[0], float(row[2])) for row in rows] == [
-        ("8", pytest.approx(80)),
-        ("4", pytest.approx(40)),
-    ]
+    assert [row[0] for row in rows] == ["8", "4"]
+    assert [float(row[2]) for row in rows] == pytest.approx([80, 40])

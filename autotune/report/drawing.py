@@ -145,11 +145,10 @@ class Drawing:
         seconds = alt.X("start:Q", title="seconds of probing", scale=scale, axis=axis)
         size = alt.Y("size:Q", title="rows in a batch", **_doublings(rows, SEARCH_ROOM))
         probes = alt.Chart(_data(rows)).encode(x=seconds, tooltip=_probe_tips())
-        shaded = _phases(rows)
         colour = alt.condition("datum.family", self._hue, alt.value(self._ink("muted")))
         faded = alt.condition("datum.state == 'calm'", alt.value(0.9), alt.value(0.3))
         return self._layer(
-            *([self._shading(shaded, seconds)] if shaded else []),
+            *self._shading(_phases(rows), seconds),
             probes.transform_filter("datum.state == 'disturbed'")
             .mark_tick(orient="vertical", size=12, yOffset=-6, color=self._ink("ink"))
             .encode(y=alt.value("height")),
@@ -161,20 +160,23 @@ class Drawing:
             .encode(y=size, color=colour),
         )
 
-    def _shading(self, stretches: Sequence[Row], seconds: alt.X) -> alt.LayerChart:
+    def _shading(self, stretches: Sequence[Row], seconds: alt.X) -> list[alt.Chart]:
+        """What was no search, shaded, with a word above."""
+        if not stretches:
+            return []
         base = alt.Chart(_data(stretches))
         text = base.mark_text(align="right", baseline="bottom", dy=-8, color=self._ink("muted"))
-        return alt.layer(
+        return [
             base.mark_rect(color=self._ink("line"), opacity=0.6).encode(x=seconds, x2="end"),
             text.encode(x=alt.X("end:Q"), y=alt.value(0), text="text:N"),
-        )
+        ]
 
     def _ink(self, name: str) -> str:
         return self._colours[name]
 
     def _layer(self, *layers: alt.Chart, height: int = HEIGHT) -> alt.LayerChart:
         width = self._look.width or "container"
-        return alt.layer(*layers).properties(width=width, height=height)
+        return alt.LayerChart(layer=list(layers)).properties(width=width, height=height)
 
     def _sizes(self) -> alt.X:
         chosen = [self._series.chosen] if self._series.chosen else []
@@ -188,9 +190,10 @@ class Drawing:
         return {"detail": "lane:N", "color": colour, "opacity": opacity}
 
     def _dots(self, points: alt.Chart, y: alt.Y) -> alt.Chart:
-        return points.mark_point(filled=True, size=64).encode(
+        dots: alt.Chart = points.mark_point(filled=True, size=64).encode(
             y=y, shape=self._shape, tooltip=_point_tips(), **self._of_lane()
         )
+        return dots
 
     def _crosses(self, failures: Sequence[Row], y: Any, **options: Any) -> list[alt.Chart]:
         """Candidates that could not be measured."""
@@ -231,16 +234,19 @@ class Drawing:
         sizes = [r["size"] for r in self._series.points]
         is_right = chosen.batch_size**2 > min(sizes) * max(sizes)
         base = alt.Chart(_data([row])).encode(x=self._sizes(), y=y)
+        style: dict[str, Any] = {
+            "align": "right" if is_right else "left",
+            "dx": -14 if is_right else 14,
+            "dy": -14,
+            "fontSize": 13,
+            "fontWeight": 600,
+        }
+        halo = base.mark_text(stroke=self._ink("paper"), strokeWidth=4, **style)
+        label = base.mark_text(color=self._ink("ink"), **style)
         return [
             base.mark_point(size=280, strokeWidth=2, color=self._ink("ink")),
-            base.mark_text(
-                align="right" if is_right else "left",
-                dx=-14 if is_right else 14,
-                dy=-14,
-                fontSize=13,
-                fontWeight=600,
-                color=self._ink("ink"),
-            ).encode(text="text:N"),
+            halo.encode(text="text:N"),
+            label.encode(text="text:N"),
         ]
 
 

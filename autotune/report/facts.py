@@ -75,7 +75,7 @@ def _tiles(record: TuningRecord, chosen: Recommendation) -> Iterator[Tile]:
     yield Tile("Batch size", f"{chosen.batch_size:,}", "rows", lane_name(chosen.candidate))
     ends = words.interval(chosen).replace(" rows/s", "")
     note = f"95 % interval {ends}" if ends else "timed too seldom for an interval"
-    yield Tile("Speed", *format_rate(chosen.rows_per_s).split(" "), note)
+    yield _tile("Speed", format_rate(chosen.rows_per_s), note)
     gains = [
         (words.times_faster(chosen, b), words.baseline_name(b.candidate)) for b in record.baselines
     ]
@@ -88,11 +88,16 @@ def _tiles(record: TuningRecord, chosen: Recommendation) -> Iterator[Tile]:
     note = f"{tail} at {at}"
     if record.goal.latency_budget_s is not None:
         note += f", budget {format_seconds(record.goal.latency_budget_s)}"
-    yield Tile("Latency of a batch", *format_seconds(chosen.latency_s).split(" "), note)
+    yield _tile("Latency of a batch", format_seconds(chosen.latency_s), note)
     if chosen.peak_bytes:
         limit = record.memory_limit_bytes
         note = f"at the peak, of {format_bytes(limit)}" if limit else "at the peak"
-        yield Tile("Memory", *format_bytes(chosen.peak_bytes).split(" "), note)
+        yield _tile("Memory", format_bytes(chosen.peak_bytes), note)
+
+
+def _tile(label: str, quantity: str, note: str) -> Tile:
+    value, _, unit = quantity.partition(" ")
+    return Tile(label, value, unit, note)
 
 
 def _trust(record: TuningRecord) -> Iterator[tuple[str, str]]:

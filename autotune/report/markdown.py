@@ -32,9 +32,9 @@ def markdown(record: TuningRecord) -> str:
     return "\n".join([MARK, *_lines(record), ""])
 
 
-def prose(text: str) -> str:
+def prose(text: str, limit: int = 300) -> str:
     """Return text from outside as Markdown that shows it as it is, on one line."""
-    return _CALLING.sub("\\1\u200b", _SPECIAL.sub(r"\\\g<0>", printable(text)))
+    return _CALLING.sub("\\1\u200b", _SPECIAL.sub(r"\\\g<0>", printable(text, limit)))
 
 
 def code(text: str, limit: int = 120) -> str:
@@ -132,7 +132,7 @@ def _machine(record: TuningRecord) -> Iterator[str]:
         memory = format_bytes(machine.device_memory_bytes or machine.memory_bytes)
         yield f"* Machine: {code(machine.device)}, {machine.cpu_count} processors, {memory}"
         versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
-        yield f"* Versions: {prose(versions)}"
+        yield f"* Versions: {prose(versions, 2_000)}"
     if record.created:
         yield f"* Tuned: {prose(record.created)}"
     yield f"* Again: {code(command(record), 1000)}"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
-TEXT_LENGTH = 600  # of anything that the record says
+TEXT_LENGTH = 1_000  # of anything that the record says
 
 
 def html(record: TuningRecord) -> str:
@@ -90,7 +90,8 @@ def _library() -> str:
     """The JavaScript that draws charts, such that it stands in a page: nothing closes its tag."""
     import vl_convert
 
-    bundle = vl_convert.javascript_bundle(vl_version=vega_lite_version())
+    snippet = "window.vegaEmbed = vegaEmbed;"
+    bundle = vl_convert.javascript_bundle(snippet, vl_version=vega_lite_version())
     return re.sub(r"<(?=/?script)", r"\\x3c", bundle, flags=re.IGNORECASE)
 
 

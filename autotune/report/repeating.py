@@ -32,17 +32,19 @@ def command(record: TuningRecord) -> str:
 
 def _goal(goal: Goal) -> list[str]:
     usual = Goal()
-    given: dict[str, str | None] = {
+    budget_s, budget_bytes = goal.latency_budget_s, goal.memory_budget_bytes
+    given: dict[str, object] = {
         "--objective": goal.objective if goal.objective != usual.objective else None,
-        "--rows": goal.rows and str(goal.rows),
-        "--latency-budget": goal.latency_budget_s and f"{1e3 * goal.latency_budget_s:.12g}ms",
-        "--quantile": repr(goal.quantile) if goal.quantile != usual.quantile else None,
-        "--memory-budget": goal.memory_budget_bytes and f"{goal.memory_budget_bytes}B",
-        "--min-batch-size": str(goal.min_batch_size) if goal.min_batch_size > 1 else None,
-        "--max-batch-size": goal.max_batch_size and str(goal.max_batch_size),
-        "--tolerance": repr(goal.tolerance) if goal.tolerance != usual.tolerance else None,
+        "--rows": goal.rows,
+        "--latency-budget": None if budget_s is None else f"{1e3 * budget_s:.12g}ms",
+        "--quantile": goal.quantile if goal.quantile != usual.quantile else None,
+        "--memory-budget": None if budget_bytes is None else f"{budget_bytes}B",
+        "--min-batch-size": goal.min_batch_size if goal.min_batch_size > 1 else None,
+        "--max-batch-size": goal.max_batch_size,
+        "--tolerance": goal.tolerance if goal.tolerance != usual.tolerance else None,
     }
-    return [word for option, value in given.items() if value for word in (option, value)]
+    options = ((name, str(value)) for name, value in given.items() if value is not None)
+    return [word for option in options for word in option]
 
 
 def _lanes(record: TuningRecord) -> list[str]:
