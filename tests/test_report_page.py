@@ -130,7 +130,7 @@ def test_the_answer_is_the_heading() -> None:
     assert heading == "Batches of 8 rows with keras: 80.0 rows/s."
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(RECORDS)
 def test_any_record_has_a_page(record: TuningRecord) -> None:
     """Whatever a record holds, there is a page of it, and its data is JSON without NaN."""

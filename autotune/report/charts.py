@@ -120,7 +120,7 @@ def _config(look: Look) -> dict[str, Any]:
     ink, muted, line = (look.colours[name] for name in ("ink", "muted", "line"))
     text = {"labelColor": muted, "titleColor": muted, "labelFontSize": 12, "titleFontSize": 12}
     return {
-        "background": look.colours["paper"] if look.explained else None,
+        "background": look.colours["paper"] if look.explained else "transparent",
         "padding": 16 if look.explained else 2,
         "font": FONT,
         "view": {"stroke": None},
