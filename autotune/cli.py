@@ -18,6 +18,7 @@ from autotune.commands.compare import compare
 from autotune.commands.demo import demo
 from autotune.commands.doctor import doctor
 from autotune.commands.predict import predict
+from autotune.commands.report import report
 from autotune.commands.show import show
 from autotune.commands.tune import tune
 from autotune.commands.verify import verify
@@ -98,7 +99,7 @@ def _options(
     """Options of all commands. `--debug`, anywhere, shows the traceback of an error."""
 
 
-for command in (tune, predict, show, verify, compare, demo, doctor):
+for command in (tune, predict, show, report, verify, compare, doctor, demo):
     app.command()(command)
 
 
