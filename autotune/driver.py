@@ -242,6 +242,7 @@ class Driver:
             spent_s=self._spent_s,
             budget_s=self._budget_s,
             purpose=self._purpose,
+            memory_limit_bytes=self._standing.memory_limit_bytes,
         )
 
     def record(self) -> TuningRecord:

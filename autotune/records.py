@@ -319,6 +319,7 @@ class Progress(Struct, frozen=True, kw_only=True):
         spent_s: Seconds that the probes took so far.
         budget_s: Seconds that are allowed.
         purpose: What the probe is for; see `Block`.
+        memory_limit_bytes: The highest peak that is allowed now; None for no limit.
     """
 
     candidate: Candidate
@@ -327,6 +328,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     spent_s: float
     budget_s: float
     purpose: Purpose = "search"
+    memory_limit_bytes: int | None = None
 
 
 def json_schema() -> dict[str, Any]:
