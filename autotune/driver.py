@@ -17,7 +17,7 @@ from autotune.bounds import LARGEST, Bounds, at, forecasts_of
 from autotune.confirming import ROUNDS
 from autotune.errors import InvalidInput, NoFeasibleBatchSize
 from autotune.goal import Goal
-from autotune.judging import Lane, excesses, is_allowed, lane_of, value_of
+from autotune.judging import Lane, excesses, is_allowed, lane_of, value_name, value_of
 from autotune.ladder import anchor
 from autotune.ledger import Ledger
 from autotune.outcomes import Block, Candidate, Measurement, Outcome, Purpose
@@ -70,7 +70,8 @@ class Driver:
             )
         limits = [limit for limit in (memory_limit_bytes, goal.memory_budget_bytes) if limit]
         self._goal = goal
-        self._ledger = Ledger(study, lanes, (goal.min_batch_size, goal.max_batch_size or LARGEST))
+        sizes = goal.min_batch_size, goal.max_batch_size or LARGEST
+        self._ledger = Ledger(study, lanes, sizes, value_name(goal))
         self._lanes = lanes
         self._strategy = strategy
         self._budget_s = budget_s
