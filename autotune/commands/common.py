@@ -17,6 +17,8 @@ from autotune.commands.options import COMMON, Quiet
 from autotune.errors import InvalidInput
 from autotune.terminal import telling
 
+_log = logging.getLogger("autotune")
+
 Verbose = Annotated[
     bool,
     typer.Option(
@@ -100,6 +102,8 @@ def with_common_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def run(**given: Any) -> Any:
         level = logging.INFO if given["verbose"] else logging.WARNING
         with telling(logging.ERROR if given["quiet"] else level):
+            if given["config"]:
+                _log.info("Settings are read from %s.", given["config"])
             try:
                 return command(**{name: given[name] for name in own})
             except InvalidInput as error:
