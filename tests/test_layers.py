@@ -39,6 +39,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "nesting": (1, "errors", "numpy optree"),
     "nvml": (1, "nvmlcalls", ""),
     "outcomes": (1, "errors", "msgspec"),
+    "settings": (1, "errors", "msgspec yaml"),
     "stats": (1, "pace", "msgspec"),
     "studies": (1, "errors", "filelock optuna"),
     "device": (2, "backends cuda host nvml", ""),
@@ -55,6 +56,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "workload": (2, "errors foreign nesting", "ml_dtypes numpy"),
     "answers": (3, "errors nesting workload", "numpy"),
     "batchable": (3, "errors nesting workload", "keras numpy"),
+    "csvfiles": (3, "errors nesting workload", "numpy"),
     "engines.onnxruntime": (3, "errors host nesting signature", "onnxruntime"),
     "engines.openvino": (3, "errors host nesting signature", "openvino"),
     "flattening": (3, "errors nesting signature", "keras"),
@@ -64,9 +66,10 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "ledger": (3, "errors judging outcomes", "msgspec optuna"),
     "matching": (3, "records", ""),
     "models": (3, "errors modelfiles workload", "keras numpy"),
-    "rowfiles": (3, "errors files foreign nesting workload", "numpy pyarrow"),
+    "parquetfiles": (3, "nesting", "numpy pyarrow"),
     "scheduling": (3, "judging outcomes records", "numpy"),
     "splitting": (3, "judging outcomes", ""),
+    "tables": (3, "errors nesting workload", "numpy"),
     "ways": (3, "host judging records", ""),
     "describe": (4, "device host models records workload", "keras"),
     "exports": (
@@ -76,16 +79,19 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras numpy",
     ),
     "fitting": (4, "backends device errors forecast guard host judging nvml outcomes records", ""),
-    "inputs": (4, "errors models nesting rowfiles workload", "keras numpy"),
+    "inputs": (4, "errors models nesting tables workload", "keras numpy"),
     "queueing": (4, "answers", ""),
+    "rowfiles": (4, "csvfiles errors foreign nesting workload", "numpy pyarrow"),
     "standing": (4, "comparing goal judging known outcomes", ""),
     "timing": (4, "disturbance flights guard nesting", ""),
     "bounds": (5, "forecast goal judging known outcomes records standing", ""),
     "confirming": (5, "comparing judging outcomes standing", ""),
     "dispatching": (5, "answers errors gauges nesting queueing scheduling", ""),
     "engines": (5, "errors exports nesting parity", "keras"),
-    "intake": (5, "errors foreign inputs nesting rowfiles workload", "numpy"),
+    "intake": (5, "errors foreign inputs nesting tables workload", "numpy"),
+    "outfiles": (5, "errors files nesting parquetfiles rowfiles workload", "numpy"),
     "racing": (5, "judging outcomes standing", ""),
+    "rowpieces": (5, "csvfiles errors foreign nesting rowfiles workload", "numpy pyarrow"),
     "baselines": (6, "confirming judging outcomes records standing", "msgspec"),
     "engines.compiled": (
         6,
@@ -112,6 +118,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "fallback": (7, "engines errors outcomes recommend records standing", "msgspec"),
     "fingerprint": (7, "describe device engines errors matching records report units", "keras"),
+    "live": (7, "confirming judging outcomes records report units", "rich"),
     "measure": (
         7,
         "allocator device disturbance engines errors guard host lineup nesting outcomes parity "
@@ -119,7 +126,6 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "msgspec",
     ),
     "refining": (7, "bounds judging ladder outcomes standing", ""),
-    "terminal": (7, "records report", "rich"),
     "bench": (
         8,
         "allocator batchable describe device engines host inputs lineup measure records workload",
@@ -131,6 +137,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras",
     ),
     "strategy": (8, "bounds confirming judging ladder lanes outcomes racing refining standing", ""),
+    "terminal": (8, "live records report", "rich"),
     "driver": (
         9,
         "baselines bounds confirming errors goal judging ladder ledger outcomes recommend records "
@@ -162,6 +169,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "doctor": (13, "checkup report units", "rich"),
     "loading": (13, "artifact fingerprint models predictor records sources workload", ""),
     "probe": (13, "child engines errors family host outcomes records worker", "msgspec"),
+    "scoring": (13, "errors nesting outfiles predictor rowpieces terminal", "numpy"),
     "preparation": (
         14,
         "backends bench errors outcomes probe records subjects worker workload",
@@ -175,21 +183,23 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "demo": (16, "goal records tuning", "msgspec numpy"),
     "commands": (17, "", ""),
+    "commands.completing": (17, "driver engines goal preparation", ""),
     "commands.options": (17, "errors models", "msgspec typer"),
+    "commands.common": (18, "commands.options errors settings terminal", "typer"),
     "commands.demo": (18, "commands.options demo report terminal units", "typer"),
     "commands.doctor": (18, "checkup commands.options doctor terminal", ""),
-    "commands.predict": (18, "commands.options loading nesting rowfiles", "typer"),
+    "commands.predict": (18, "commands.options loading rowfiles scoring", "typer"),
     "commands.show": (18, "artifact commands.options records report terminal", "typer"),
     "commands.tune": (
         18,
-        "artifact commands.options errors goal nesting rowfiles studies terminal tuning units "
-        "workload",
+        "artifact commands.completing commands.options errors goal nesting rowfiles "
+        "studies terminal tuning units workload",
         "typer",
     ),
     "cli": (
         19,
-        "commands.demo commands.doctor commands.predict commands.show commands.tune errors "
-        "terminal",
+        "commands.common commands.demo commands.doctor commands.predict commands.show "
+        "commands.tune errors terminal",
         "typer",
     ),
 }
