@@ -62,8 +62,11 @@ def find() -> Path | None:
         InvalidInput: One on the way cannot be read.
     """
     above = [Path(*[".."] * count) for count in range(len(Path.cwd().parts))]
-    files = (folder / PYPROJECT for folder in above)
-    return next((file for file in files if file.is_file() and _table(file) is not None), None)
+    files = (folder / PYPROJECT for folder in above if (folder / PYPROJECT).is_file())
+    try:
+        return next((file for file in files if _table(file) is not None), None)
+    except InvalidInput as error:  # of another tool's, maybe
+        raise InvalidInput(f"{error} Ignore it with --no-config.") from error
 
 
 def read(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 
 
 import pytest
@@ -25,20 +27,21 @@ from tests.test_report import HOSTILE
 LIMIT = 300 * 2**20
 
 
-def events(*, engines: tuple[str, ...] = ("keras", "compiled")) -> list[Progress]:
+@functools.cache
+def events(*engines: str) -> Sequence[Progress]:
     """All that is told of a search on a simulated device with little memory."""
     told: list[Progress] = []
     device = SimulatedDevice(memory_bytes=LIMIT, engine_speed={"compiled": 2.0}, noise=0.01)
     search(
         device,
         Goal(),
-        engines=engines,
-        budget_s=5,
+        engines=engines or ("keras", "compiled"),
+        budget_s=2,
         memory_limit_bytes=LIMIT,
         on_event=told.append,
         baselines=[Candidate(1024, "predict")],
     )
-    return told
+    return tuple(told)
 
 
 def drawn(picture: Picture, width: int, height: int = 40) -> list[str]:
@@ -49,7 +52,7 @@ def drawn(picture: Picture, width: int, height: int = 40) -> list[str]:
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
-def picture_of(told: list[Progress]) -> Picture:
+def picture_of(told: Sequence[Progress]) -> Picture:
     """The picture after all that was told."""
     picture = Picture()
     for event in told:
@@ -88,9 +91,9 @@ def test_no_line_is_longer_than_the_terminal(width: int, height: int) -> None:
     """Whatever the size, and however strange the names, each line fits."""
     told = events()
     lost = Failure(Candidate(8, HOSTILE), kind="crash", message=HOSTILE)
-    told.append(Progress(candidate=lost.candidate, outcome=lost, best=None, spent_s=1, budget_s=5))
-    for picture in (picture_of(told[:1]), picture_of(told[: len(told) // 2]), picture_of(told)):
-        lines = drawn(picture, width, height)
+    end = Progress(candidate=lost.candidate, outcome=lost, best=None, spent_s=1, budget_s=5)
+    for part in (told[:1], told[: len(told) // 2], (*told, end)):
+        lines = drawn(picture_of(part), width, height)
         assert max(map(cell_len, lines)) <= width
         assert all(line.isprintable() for line in lines)
 
@@ -247,7 +250,7 @@ def test_without_a_terminal_there_are_lines_if_they_are_asked_for(
 ) -> None:
     """Nothing goes into a pipe, whatever FORCE_COLOR says; with -v one line a probe does."""
     monkeypatch.setenv("FORCE_COLOR", force)
-    told = events(engines=("keras",))
+    told = events("keras")
     lines: dict[int, list[str]] = {}
     for level in (logging.WARNING, logging.INFO):
         with telling(level), progress(quiet=False) as tell:
