@@ -83,7 +83,7 @@ def _usage_message(error: TyperException) -> str:
     text = error.format_message()
     near = getattr(error, "possibilities", None)  # where an option is misspelt
     if near:
-        text = f"{error.message}. Did you mean {' or '.join(sorted(near))}?"
+        text = f"{error.message}. Did you mean {near[0]}?"
     context = getattr(error, "ctx", None)  # of the command
     return f"{text} See: {context.command_path} --help" if text and context else text
 

@@ -1,6 +1,6 @@
 """The live display of a tuning run: what is tried, the best, memory, time, the curve so far.
 
-It is drawn when a probe begins and at no other time, so that drawing disturbs nothing that is timed.
+It is drawn when a probe begins and at no other time, so that drawing disturbs no timing.
 """
 
 from __future__ import annotations

@@ -126,9 +126,7 @@ def _open_npz(path: Path, how: Cut) -> RowFile:
     return RowFile(rows, _npz_pieces(archive, members, how.rows))
 
 
-def _npz_pieces(
-    archive: zipfile.ZipFile, members: Sequence[_Member], rows: int
-) -> Iterator[Piece]:
+def _npz_pieces(archive: zipfile.ZipFile, members: Sequence[_Member], rows: int) -> Iterator[Piece]:
     with archive:
         begun = False
         while not begun or any(member.left for member in members):

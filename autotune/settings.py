@@ -145,9 +145,7 @@ def _plain(key: object) -> str:
     return str(key).replace("_", "-")
 
 
-def _check_keys(
-    file: Path, above: str, keys: Mapping[Any, Any], known: Collection[str]
-) -> None:
+def _check_keys(file: Path, above: str, keys: Mapping[Any, Any], known: Collection[str]) -> None:
     for key in keys:
         if _plain(key) in known:
             continue

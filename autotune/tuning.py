@@ -136,9 +136,7 @@ def tune(
         return predictor
 
 
-def _check(
-    engines: Sequence[str] | None, isolation: str, precision: str | None, seed: int
-) -> None:
+def _check(engines: Sequence[str] | None, isolation: str, precision: str | None, seed: int) -> None:
     if isinstance(engines, str):
         raise InvalidInput(f"engines must be a sequence of names, but got {engines!r}.")
     unknown = [name for name in engines or () if name not in ENGINES]

@@ -13,7 +13,8 @@ import pytest
 
 from autotune.engines import NAMES
 
-bash = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+BASH = shutil.which("bash")
+bash = pytest.mark.skipif(BASH is None, reason="needs bash")
 
 
 def completed(line: str, shell: str = "bash") -> list[str]:
@@ -66,12 +67,12 @@ def test_bash_takes_the_script_and_completes(tmp_path: Path) -> None:
     shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m autotune.cli "$@"\n')
     shim.chmod(0o755)
     script = (
-        "eval \"$(autotune --show-completion)\"; COMP_WORDS=(autotune tune --engine x); "
+        'eval "$(autotune --show-completion)"; COMP_WORDS=(autotune tune --engine x); '
         'COMP_CWORD=3; _autotune_completion autotune; echo "${COMPREPLY[@]}"; true'
     )
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "--norc", "-c", script],
+        [BASH or "", "--norc", "-c", script],
         capture_output=True,
         text=True,
         check=False,
@@ -85,7 +86,7 @@ def test_installing_writes_the_script_into_the_home_folder(tmp_path: Path) -> No
     """`--install-completion` puts the script where the shell finds it, and says where."""
     command = f"{shlex.quote(sys.executable)} -m autotune.cli --install-completion; true"
     done = subprocess.run(
-        ["bash", "--norc", "-c", command],
+        [BASH or "", "--norc", "-c", command],
         capture_output=True,
         text=True,
         check=False,

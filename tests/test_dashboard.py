@@ -48,7 +48,7 @@ def ask(
     )
 
     def get(path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/{path}") as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/{path}") as answer:
             return json.load(answer)
 
     def is_there() -> bool:

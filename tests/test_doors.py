@@ -17,7 +17,9 @@ from tests.doubling import doubling
 
 EXAMPLES = 60
 SEVERAL = settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 DOORS = {
     "m.keras": "tune m.keras --sample x.npy --seed -1",  # after the model was looked at

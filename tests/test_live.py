@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-
 import pytest
 from rich.cells import cell_len
 from rich.console import Console

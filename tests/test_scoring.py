@@ -102,9 +102,7 @@ def test_kept_columns_stay_beside_their_rows(
     assert found == [(f"user {n}", 2.0 * n) for n in range(ROWS)]
 
 
-def test_no_rows_give_no_answers(
-    predictors: dict[int, TunedPredictor], tmp_path: Path
-) -> None:
+def test_no_rows_give_no_answers(predictors: dict[int, TunedPredictor], tmp_path: Path) -> None:
     """An empty input has an output of the right shape."""
     np.save(tmp_path / "x.npy", numbered(0, 0))
     assert score(predictors[1], tmp_path / "x.npy", tmp_path / "y.npy") == 0
@@ -146,7 +144,7 @@ def test_what_cannot_be_scored_leaves_nothing(
 def test_pieces_are_whole_batches_of_few_bytes(
     shape: tuple[int | None, ...], batch: int, expected: int
 ) -> None:
-    """As many rows are read at once as are a few MiB; never less than a batch, nor a part of one."""
+    """As many rows are read at once as are a few MiB, and always whole batches."""
     model = replaced(MODEL, inputs=(Input("x", shape, "float32"),))
     record = replaced(record_of(Candidate(batch)), model=model)
     assert rows_at_once(TunedPredictor(record, lambda: None, lambda _: None)) == expected
@@ -173,8 +171,15 @@ def run(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 def test_the_command_takes_any_path_and_keeps_columns(run: Run, tmp_path: Path) -> None:
     """Spaces and umlauts are no matter, and the answer is one line."""
     out = tmp_path / "die Größen der Gäste.csv"
-    assert run("ids.csv", "--out", out, "--keep", "id") == (0, f"{ROWS} rows written to {out}\n", "")
-    assert out.read_text().splitlines()[:2] == ["id,output_0,output_1,output_2", "user 0,0.0,0.0,0.0"]
+    assert run("ids.csv", "--out", out, "--keep", "id") == (
+        0,
+        f"{ROWS} rows written to {out}\n",
+        "",
+    )
+    assert out.read_text().splitlines()[:2] == [
+        "id,output_0,output_1,output_2",
+        "user 0,0.0,0.0,0.0",
+    ]
     code, text, _ = run("x.npy", "--out", tmp_path / "y.parquet", "--json")
     assert (code, json.loads(text)) == (0, {"rows": ROWS})
 

@@ -72,7 +72,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str
 def test_all_kinds_of_files_say_the_same(
     write: Callable[[str, str], Path], name: str, text: str
 ) -> None:
-    """Keys take dashes or underscores, a path begins at its file, and all commands share the top."""
+    """Keys take dashes or underscores, paths begin at the file; what is above is for all."""
     file = write(name, text)
     assert read(file, COMMANDS) == {
         "tune": {
@@ -146,9 +146,7 @@ def test_a_fault_is_told_with_file_and_key(
         ("tune: {budget: 2020-01-01}", "but got a date"),
     ],
 )
-def test_hostile_yaml_is_refused(
-    write: Callable[[str, str], Path], text: str, words: str
-) -> None:
+def test_hostile_yaml_is_refused(write: Callable[[str, str], Path], text: str, words: str) -> None:
     """Nothing but plain values is read from YAML, and each fault is one line."""
     with pytest.raises(InvalidInput, match=words) as caught:
         read(write("x.yaml", text), COMMANDS)

@@ -69,7 +69,7 @@ Config = Annotated[
         metavar="FILE",
         is_eager=True,
         callback=_take_settings,
-        help="Settings: .toml or .yaml. Default: [tool.autotune] of the nearest pyproject.toml.",
+        help="Settings: .toml or .yaml. Default: tool.autotune in the nearest pyproject.toml.",
         rich_help_panel=COMMON,
     ),
 ]

@@ -19,9 +19,7 @@ Json = Annotated[
 ]
 Quiet = Annotated[
     bool,
-    typer.Option(
-        "--quiet", "-q", help="Tell no progress and no warnings.", rich_help_panel=COMMON
-    ),
+    typer.Option("--quiet", "-q", help="Tell no progress and no warnings.", rich_help_panel=COMMON),
 ]
 Imports = Annotated[
     list[str] | None,

@@ -67,7 +67,8 @@ def tune(
     engine: Annotated[
         list[str] | None,
         typer.Option(
-            help="Engine to try; repeat for several. Default: all.", autocompletion=completing.engines
+            help="Engine to try; repeat for several. Default: all.",
+            autocompletion=completing.engines,
         ),
     ] = None,
     concurrency: Annotated[
@@ -77,13 +78,15 @@ def tune(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="bfloat16 lets engines that can compute in it.", autocompletion=completing.precisions
+            help="bfloat16 lets engines that can compute in it.",
+            autocompletion=completing.precisions,
         ),
     ] = None,
     isolation: Annotated[
         str,
         typer.Option(
-            help="process: probe in a child; none: in this process.", autocompletion=completing.isolations
+            help="process: probe in a child; none: in this process.",
+            autocompletion=completing.isolations,
         ),
     ] = "process",
     storage: Annotated[
@@ -92,7 +95,8 @@ def tune(
     ] = None,
     study: Annotated[str, typer.Option(help="Name of the study in the storage.")] = "autotune",
     strategy: Annotated[
-        str, typer.Option(help="ladder, or sampler for Optuna's.", autocompletion=completing.strategies)
+        str,
+        typer.Option(help="ladder, or sampler for Optuna's.", autocompletion=completing.strategies),
     ] = "ladder",
     seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
     imports: Imports = None,
