@@ -11,7 +11,7 @@ import numpy as np
 
 from autotune.nesting import Array
 
-GROUP_ROWS, GROUP_BYTES = 2**17, 2**25  # small groups are slow to read, large ones take memory
+GROUP_ROWS, GROUP_BYTES = 2**17, 2**24  # small groups are slow to read, large ones take memory
 
 
 class ParquetFile:

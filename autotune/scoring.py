@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from autotune.errors import InvalidInput
 from autotune.nesting import Nested, leaves_of
 from autotune.outfiles import check_output_file, writing
 from autotune.predictor import TunedPredictor
+from autotune.records import Input
 from autotune.rowpieces import Cut, open_rows
 from autotune.terminal import count_rows_done
 
@@ -93,12 +95,16 @@ def rows_at_once(predictor: TunedPredictor) -> int:
     """How many rows to read at once: whole batches, as many as are in flight or more."""
     way, model = predictor.recommendation, predictor.record.model
     in_flight = way.batch_size * way.concurrency
-    sizes = [
-        int(np.prod(each.shape, dtype=int)) * np.dtype(each.dtype).itemsize
-        for each in (model.inputs if model else ())
-        if each.dtype not in ("string", "bfloat16") and None not in each.shape
-    ]
-    if model is None or len(sizes) < len(model.inputs):  # there is no telling how large a row is
+    sizes = [_row_bytes(each) for each in model.inputs] if model else [None]
+    if None in sizes:
         return in_flight
-    few = min(PIECE_ROWS, PIECE_BYTES // max(1, sum(sizes)))
+    few = min(PIECE_ROWS, PIECE_BYTES // max(1, sum(size or 0 for size in sizes)))
     return max(1, few // in_flight) * in_flight
+
+
+def _row_bytes(one: Input) -> int | None:
+    """How large a row of an input is; None where there is no telling."""
+    shape = [size for size in one.shape if size is not None]
+    if len(shape) < len(one.shape) or one.dtype in ("string", "bfloat16"):
+        return None
+    return math.prod(shape) * np.dtype(one.dtype).itemsize

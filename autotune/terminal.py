@@ -121,7 +121,9 @@ def count_rows_done(parts: Iterable[_Done], total: int | None = None) -> Iterato
     from rich.progress import Progress as Bar
 
     columns = TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Bar(*columns, console=_standard_error(), transient=True) as bar:
+    console = _standard_error()
+    shown = console.is_interactive or console.is_jupyter  # elsewhere it would leave an empty line
+    with Bar(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task("", total=total)
         for part in parts:
             bar.advance(task, part.rows)

@@ -102,7 +102,7 @@ def test_with_v_what_was_read_is_told(
     assert cli.run(["show", "nope.json", "-v", "--config", "x.toml"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines()[0] == "Settings are read from x.toml"
+    assert err.splitlines()[0] == "Settings are read from x.toml."
     assert "Error: Cannot read nope.json" in err
 
 

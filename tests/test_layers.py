@@ -169,7 +169,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "doctor": (13, "checkup report units", "rich"),
     "loading": (13, "artifact fingerprint models predictor records sources workload", ""),
     "probe": (13, "child engines errors family host outcomes records worker", "msgspec"),
-    "scoring": (13, "errors nesting outfiles predictor rowpieces terminal", "numpy"),
+    "scoring": (13, "errors nesting outfiles predictor records rowpieces terminal", "numpy"),
     "preparation": (
         14,
         "backends bench errors outcomes probe records subjects worker workload",

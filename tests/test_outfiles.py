@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
@@ -38,6 +38,7 @@ def rows_of(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
+@settings(deadline=None)  # the first one imports pyarrow
 @given(dtype=st.sampled_from(KINDS), shape=st.sampled_from(SHAPES), data=st.data())
 def test_what_is_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, dtype: str, shape: tuple[int, ...], data: Any
@@ -55,6 +56,7 @@ def test_what_is_written_is_read(
         np.testing.assert_array_equal(values, plain)
 
 
+@settings(deadline=None)  # the first one imports pyarrow
 @given(dtype=st.sampled_from(KINDS), shape=st.sampled_from(SHAPES), data=st.data())
 def test_text_has_a_column_a_value_and_every_digit(
     tmp_path_factory: pytest.TempPathFactory, dtype: str, shape: tuple[int, ...], data: Any
@@ -164,7 +166,7 @@ def test_bfloat16_is_written_as_float32(tmp_path: Path, suffix: str) -> None:
     write(path, np.array([[0.1]], ml_dtypes.bfloat16))
     read = read_rows(path)
     value = read if suffix == ".npy" else read["output"]
-    assert float(value.reshape(())) == float(ml_dtypes.bfloat16(0.1))
+    assert np.float32(value.reshape(())) == np.float32(ml_dtypes.bfloat16(0.1))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

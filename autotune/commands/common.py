@@ -34,14 +34,14 @@ def _take_settings(ctx: typer.Context, value: Path | None) -> Path | None:
     file = value or (None if ctx.params.get("no_config") else settings.find())
     if file is None or ctx.parent is None:
         return None
-    found = settings.read(file, _commands(ctx.parent), named=value is not None)
+    found = settings.read(file, _commands(ctx.parent.command), named=value is not None)
     ctx.default_map = found.get(ctx.info_name or "", {})
     return file if ctx.default_map else None
 
 
-def _commands(group: typer.Context) -> dict[str, dict[str, settings.Option]]:
+def _commands(group: object) -> dict[str, dict[str, settings.Option]]:
     """What may stand in a file: the options of each command that do not say how to read it."""
-    assert isinstance(group.command, TyperGroup)  # noqa: S101  what holds commands is one
+    assert isinstance(group, TyperGroup)  # noqa: S101  what holds commands is one
     return {
         name: {
             opt.removeprefix("--"): settings.Option(
@@ -52,7 +52,7 @@ def _commands(group: typer.Context) -> dict[str, dict[str, settings.Option]]:
             for opt in param.opts
             if opt.startswith("--")
         }
-        for name, command in group.command.commands.items()
+        for name, command in group.commands.items()
     }
 
 
