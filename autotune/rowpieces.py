@@ -180,17 +180,20 @@ def _open_parquet(path: Path, how: Cut) -> RowFile:
     need_parquet()
     import pyarrow.parquet
 
-    file = pyarrow.parquet.ParquetFile(path, buffer_size=2**20)  # so it reads no row group whole
+    file = pyarrow.parquet.ParquetFile(path, buffer_size=2**20)
     columns = how.columns(path, file.schema_arrow.names)
     rows = file.metadata.num_rows
-    batches = file.iter_batches(how.rows) if rows else iter([file.schema_arrow.empty_table()])
-    return RowFile(
-        rows,
-        (
-            Piece(
-                Table(read_columns(batch.select(columns))),
-                {name: batch.column(name) for name in how.keep},
-            )
-            for batch in batches
-        ),
-    )
+
+    def batches() -> Iterator[Any]:
+        # Group by group: over all of them at once, pyarrow 26 kept what it had read.
+        for group in range(file.num_row_groups):
+            yield from file.iter_batches(how.rows, row_groups=[group])
+        if not rows:
+            yield file.schema_arrow.empty_table()
+
+    return RowFile(rows, (_piece_of(batch, columns, how.keep) for batch in batches()))
+
+
+def _piece_of(batch: Any, columns: Sequence[str], keep: Sequence[str]) -> Piece:
+    kept = {name: batch.column(name) for name in keep}
+    return Piece(Table(read_columns(batch.select(columns))), kept)
