@@ -85,6 +85,7 @@ class Driver:
         self._stretch_s = 0.0
         self._round = max((block.round for block in self._standing.blocks), default=0)
         self._best: Measurement | None = None
+        self._leading: Candidate | None = None
         self._purpose: Purpose = "search"
         self._queue: list[Candidate] = []
         self._samples = 0
@@ -142,6 +143,7 @@ class Driver:
 
     def _search_plan(self) -> Plan | None:
         """The next round of the search; None when it is settled or its time is over."""
+        self._leading = self._standing.chosen
         self._reserve_s = self._confirmation_s()
         remaining_s = self._budget_s - self._reserve_s - self._spent_s
         if remaining_s <= 0 and self._standing.blocks:
@@ -244,6 +246,7 @@ class Driver:
             budget_s=self._budget_s,
             purpose=self._purpose,
             memory_limit_bytes=self._standing.memory_limit_bytes,
+            leading=self._leading,
         )
 
     def record(self) -> TuningRecord:

@@ -76,10 +76,9 @@ class Picture:
         if self._peak_bytes:
             facts.add_row("memory", _memory(self._peak_bytes, event.memory_limit_bytes))
         facts.add_row("now", Text(printable(_doing(event))))
-        if event.best is not None:
-            best = event.best.candidate
-            speed = _with_interval(self._speed(best) or Speed(event.best.rows_per_s, None, None))
-            facts.add_row("best", Text(printable(f"{speed} at {best}"), style="bold"))
+        if self._best and (speed := self._speed(self._best)):
+            text = f"{_with_interval(speed)} at {self._best}"
+            facts.add_row("best", Text(printable(text), style="bold"))
         return facts
 
     def _speed(self, candidate: Candidate) -> Speed | None:
@@ -90,7 +89,7 @@ class Picture:
     def _curve(self, width: int, height: int) -> Table:
         """A row a batch size, a bar for each of the leading lanes, as far as there is room."""
         speeds = {c: speed.rows_per_s for c in self._tried if (speed := self._speed(c))}
-        lanes = self._leading(speeds)[: max(1, (width - SIZE_WIDTH) // LANE_WIDTH)]
+        lanes = self._leading(speeds, max(1, (width - SIZE_WIDTH) // LANE_WIDTH))
         there = {(lane_of(c), c.batch_size): c for c in self._tried if lane_of(c) in lanes}
         top = max((speeds.get(candidate, 0.0) for candidate in there.values()), default=0.0)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -103,13 +102,14 @@ class Picture:
             table.add_row(str(size), *cells)
         return table
 
-    def _leading(self, speeds: dict[Candidate, float]) -> list[Lane]:
-        """Lanes in falling order of their best speed; those without any come last."""
+    def _leading(self, speeds: dict[Candidate, float], count: int) -> list[Lane]:
+        """The fastest lanes, in the order they were first tried, so that columns stay in place."""
         best: dict[Lane, float] = {}
         for candidate in self._tried:
             lane = lane_of(candidate)
             best[lane] = max(best.get(lane, 0.0), speeds.get(candidate, 0.0))
-        return sorted(best, key=lambda lane: -best[lane])
+        leading = sorted(best, key=lambda lane: -best[lane])[:count]
+        return [lane for lane in best if lane in leading]
 
     def _sizes_around_best(self, there: Iterable[tuple[Lane, int]], count: int) -> Sequence[int]:
         sizes = sorted({size for _, size in there})
@@ -119,8 +119,11 @@ class Picture:
 
     @property
     def _best(self) -> Candidate | None:
-        best = self._event.best if self._event else None
-        return best.candidate if best else None
+        """What would be the answer now; before anything is judged, what was fastest."""
+        if self._event is None:
+            return None
+        fastest = self._event.best
+        return self._event.leading or (fastest.candidate if fastest else None)
 
     def _cell(
         self, candidate: Candidate | None, speeds: dict[Candidate, float], top: float

@@ -60,22 +60,22 @@ def picture_of(told: Sequence[Progress]) -> Picture:
 
 
 def test_it_shows_time_memory_what_is_tried_the_best_and_the_curve() -> None:
-    """The best has its interval, memory its limit, and the faster lane comes first."""
+    """The best has its interval, memory its limit, and each lane that was tried its column."""
     told = events()
     text = drawn(picture_of(told), 100)
     facts = {line.split()[0]: line for line in text if line}
     assert facts["time"].endswith("s left")
     assert facts["memory"].endswith("of 300 MiB")
     assert "afresh" in facts["now"]
-    best = told[-1].best
+    best = told[-1].leading
     assert best is not None
-    assert f") at {best.candidate}" in facts["best"]
+    assert f") at {best}" in facts["best"]
     assert " to " in facts["best"]
     header = next(line for line in text if line.startswith("batch size"))
-    assert header.split()[2:] == ["compiled", "keras"]
+    assert header.split()[2:] == ["keras", "compiled"]
     sizes = [int(line.split()[0]) for line in text[text.index(header) + 1 :]]
     assert sizes == sorted(sizes)
-    assert {1, 2, 4, best.candidate.batch_size} <= set(sizes)
+    assert {1, 2, 4, best.batch_size} <= set(sizes)
     assert not any("predict" in line for line in text[text.index(header) :])
 
 
@@ -101,11 +101,11 @@ def test_no_line_is_longer_than_the_terminal(width: int, height: int) -> None:
 def test_the_curve_fits_the_height_around_the_best(height: int) -> None:
     """A small window shows fewer sizes, the best of them among these."""
     told = events()
-    best = told[-1].best
+    best = told[-1].leading
     assert best is not None
     lines = drawn(picture_of(told), 100, height)
     assert len(lines) < height
-    assert any(line.split()[:1] == [str(best.candidate.batch_size)] for line in lines)
+    assert any(line.split()[:1] == [str(best.batch_size)] for line in lines)
 
 
 def test_what_failed_is_named_in_the_curve() -> None:
