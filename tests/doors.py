@@ -20,9 +20,9 @@ from autotune.errors import ProbeFailed
 
 CODES = {0, 1, 2, 3, 4, 130}
 NO_CHILD = "No child is started at this door."
-# They leave the process, write into the home folder, or start a backend for seconds.
-LEFT_OUT = {"--install-completion", "--show-completion", "--version"}
-SLOW_COMMANDS = {"doctor"}
+# They leave the process, write into the home folder, or show a traceback by design.
+LEFT_OUT = {"--install-completion", "--show-completion", "--version", "--debug"}
+SLOW_COMMANDS = {"doctor"}  # it starts a backend
 
 COMMANDS = {
     name: [p for p in command.params if isinstance(p, TyperOption)]
@@ -109,7 +109,7 @@ def try_door(line: list[str]) -> str:
     if code == 2 and told and len(told.splitlines()) > 3:
         return f"{len(told.splitlines())} lines: {told}"
     unprintable = [c for c in told if not c.isprintable() and c not in "\n"]
-    return f"unprintable {unprintable[:5]}" if unprintable and "--debug" not in line else ""
+    return f"unprintable {unprintable[:5]}" if unprintable else ""
 
 
 def shown(line: Sequence[str]) -> str:
