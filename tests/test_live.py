@@ -179,7 +179,7 @@ def test_a_terminal_that_changes_its_size_is_begun_anew() -> None:
     with shown(window) as show:
         show(told[0])
         assert CLEAR not in window.sent
-        window.size = (40, 10)  # type: ignore[assignment]
+        window.size = (40, 10)
         show(told[1])
         assert CLEAR in window.sent
         show(told[2])
