@@ -226,6 +226,10 @@ def read(folder: str | os.PathLike[str]) -> Tuned:
     """
     path = Path(folder)
     if not path.is_dir():
+        if path.exists():
+            raise InvalidRecord(
+                f"{path} is not a tuned folder, but a file. Give what `autotune tune --out` wrote."
+            )
         raise InvalidRecord(f"Tuned folder not found: {path}.")
     manifest = _read_manifest(path)
     others = _other_records(manifest.files)

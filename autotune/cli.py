@@ -14,6 +14,7 @@ import typer
 from typer.exceptions import Exit, TyperException
 
 from autotune import __version__
+from autotune.commands.common import Debug, with_common_options
 from autotune.commands.compare import compare
 from autotune.commands.demo import demo
 from autotune.commands.doctor import doctor
@@ -27,7 +28,6 @@ from autotune.terminal import hush_native_code, listen_for_interrupts
 
 app = typer.Typer(
     help="Find the batch size that your machine really wants for a Keras model.",
-    epilog="--debug, with any command, shows the traceback of an error.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,31 +39,33 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line and exit."""
     listen_for_interrupts()
-    debug = "--debug" in sys.argv
-    if not debug:
+    if "--debug" not in sys.argv:
         hush_native_code()
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    sys.exit(run(arguments, debug=debug))
+    sys.exit(run(sys.argv[1:]))
 
 
-def run(arguments: list[str], *, debug: bool = False) -> int:
+def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     try:
         code = app(arguments, prog_name="autotune", standalone_mode=False)
     except KeyboardInterrupt:
-        return _say("Interrupted.", 130)
+        return _say("Interrupted.", INTERRUPTED)
     except (TyperException, AutotuneError, OSError, MemoryError) as error:
-        if debug:
-            traceback.print_exc()
-        return _say(f"Error: {_message(error)}", _exit_code(error))
+        _show_traceback(arguments)
+        message = _message(error)
+        return _say(f"Error: {message}", _exit_code(error)) if message else _exit_code(error)
     except Exception as error:
-        if debug:
-            traceback.print_exc()
+        _show_traceback(arguments)
         hint = "This should not happen. --debug shows where it comes from"
         return _say(f"Error: {one_line(error)}. {hint}.", 4)
     if code == INTERRUPTED:  # Typer has caught the KeyboardInterrupt
         return _say("Interrupted.", INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _show_traceback(arguments: list[str]) -> None:
+    if "--debug" in arguments:
+        traceback.print_exc()
 
 
 def _exit_code(error: BaseException) -> int:
@@ -73,13 +75,25 @@ def _exit_code(error: BaseException) -> int:
 
 
 def _message(error: BaseException) -> str:
+    """Say what is wrong, on one line; "" where Typer has printed the help instead."""
     if isinstance(error, TyperException):
-        return error.format_message()
-    return " ".join(str(error).split()) or type(error).__name__
+        return _usage_message(error)
+    text = " ".join(str(error).split()) or type(error).__name__
+    return "\n".join([text, *getattr(error, "__notes__", ())])
+
+
+def _usage_message(error: TyperException) -> str:
+    text = error.format_message()
+    near = getattr(error, "possibilities", None)  # where an option is misspelt
+    if near:
+        text = f"{error.message}. Did you mean {near[0]}?"
+    context = getattr(error, "ctx", None)  # of the command
+    return f"{text} See: {context.command_path} --help" if text and context else text
 
 
 def _say(text: str, code: int) -> int:
-    sys.stderr.write("".join(char for char in text if char.isprintable()) + "\n")
+    lines = ("".join(char for char in line if char.isprintable()) for line in text.splitlines())
+    sys.stderr.write("\n".join(lines) + "\n")
     return code
 
 
@@ -95,12 +109,13 @@ def _options(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
+    debug: Debug = False,
 ) -> None:
-    """Options of all commands. `--debug`, anywhere, shows the traceback of an error."""
+    """Options of all commands."""
 
 
 for command in (tune, predict, show, report, verify, compare, doctor, demo):
-    app.command()(command)
+    app.command()(with_common_options(command))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from autotune.bounds import LARGEST, Bounds, at, forecasts_of
 from autotune.confirming import ROUNDS
 from autotune.errors import InvalidInput, NoFeasibleBatchSize
 from autotune.goal import Goal
-from autotune.judging import Lane, excesses, is_allowed, lane_of, value_of
+from autotune.judging import Lane, excesses, is_allowed, lane_of, value_name, value_of
 from autotune.ladder import anchor
 from autotune.ledger import Ledger
 from autotune.outcomes import Block, Candidate, Measurement, Outcome, Purpose
@@ -69,7 +69,8 @@ class Driver:
             )
         limits = [limit for limit in (memory_limit_bytes, goal.memory_budget_bytes) if limit]
         self._goal = goal
-        self._ledger = Ledger(study, lanes, (goal.min_batch_size, goal.max_batch_size or LARGEST))
+        sizes = goal.min_batch_size, goal.max_batch_size or LARGEST
+        self._ledger = Ledger(study, lanes, sizes, value_name(goal))
         self._lanes = lanes
         self._strategy = strategy
         self._budget_s = budget_s
@@ -81,6 +82,7 @@ class Driver:
         self._patience = Patience(budget_s, waited_s)
         self._round = max((block.round for block in self._standing.blocks), default=0)
         self._best: Measurement | None = None
+        self._leading: Candidate | None = None
         self._purpose: Purpose = "search"
         self._queue: list[Candidate] = []
         self._samples = 0
@@ -132,6 +134,7 @@ class Driver:
 
     def _search_plan(self) -> Plan | None:
         """The next round of the search; None when it is settled or its time is over."""
+        self._leading = self._standing.chosen
         self._reserve_s = self._confirmation_s()
         remaining_s = self._budget_s - self._reserve_s - self._spent_s
         if remaining_s <= 0 and self._standing.blocks:
@@ -230,6 +233,8 @@ class Driver:
             spent_s=self._spent_s,
             budget_s=self._budget_s,
             purpose=self._purpose,
+            memory_limit_bytes=self._standing.memory_limit_bytes,
+            leading=self._leading,
         )
 
     def record(self) -> TuningRecord:

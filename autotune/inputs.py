@@ -10,7 +10,7 @@ import numpy as np
 from autotune.errors import InvalidSample
 from autotune.models import input_specs
 from autotune.nesting import Array, Nested
-from autotune.rowfiles import to_inputs
+from autotune.tables import to_inputs
 from autotune.workload import Spec, Synthetic, Table, Workload
 
 if TYPE_CHECKING:

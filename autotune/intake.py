@@ -12,7 +12,7 @@ from autotune.errors import InvalidSample
 from autotune.foreign import is_frame, made_by, read_columns
 from autotune.inputs import are_by_place, check_inputs
 from autotune.nesting import Array, Nested, flatten, head, leaf_names
-from autotune.rowfiles import to_inputs
+from autotune.tables import to_inputs
 from autotune.workload import Spec, Table, as_array, count_rows
 
 

@@ -218,6 +218,20 @@ def value_of(measurement: Measurement, goal: Goal, curve: Curve | None = None) -
     return rows / makespan_s(measurement.candidate, speed_of(measurement), rows, curve)
 
 
+def value_name(goal: Goal) -> str:
+    """What `value_of` gives for a goal, in words.
+
+    Example:
+        >>> value_name(Goal("latency"))
+        'batches/s at the 95% quantile'
+    """
+    return {
+        "throughput": "rows/s",
+        "makespan": "rows/s of the whole job",
+        "latency": f"batches/s at the {goal.quantile:.0%} quantile",
+    }[goal.objective]
+
+
 def makespan_s(candidate: Candidate, rows_per_s: float, rows: int, curve: Curve) -> float:
     """Seconds for `rows` rows: the first call's extra, the full batches, the short last one."""
     batches, rest = divmod(rows, candidate.batch_size)

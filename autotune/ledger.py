@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from autotune.errors import InvalidInput
-from autotune.judging import Lane
-from autotune.outcomes import Block, Candidate, Failure
+from autotune.judging import Lane, speed_of
+from autotune.outcomes import Block, Candidate, Failure, Measurement
 
 if TYPE_CHECKING:
     import optuna
@@ -29,6 +29,7 @@ class Ledger:
         lanes: Engines, batches in flight and threads that may be tried; of each engine and number
             in flight, the threads of the first.
         bounds: Smallest and largest batch size that may be tried.
+        value_name: What a trial's value is, for people; see `judging.value_name`.
 
     Raises:
         InvalidInput: The study minimises, or has several objectives.
@@ -39,7 +40,10 @@ class Ledger:
         study: optuna.Study,
         lanes: Sequence[Lane],
         bounds: tuple[int, int],
+        value_name: str = "",
     ) -> None:
+        import optuna
+
         if [direction.name for direction in study.directions] != ["MAXIMIZE"]:
             raise InvalidInput('The study must have one objective, with direction="maximize".')
         self._study = study
@@ -49,6 +53,10 @@ class Ledger:
         self._most_in_flight = max(flights for _, flights, _ in lanes)
         self._threads = {(engine, flights): threads for engine, flights, threads in reversed(lanes)}
         self._bounds = bounds
+        if value_name and study.metric_names is None:
+            with warnings.catch_warnings():  # Optuna may yet change how a name is given
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names([value_name])
 
     def blocks(self) -> list[Block]:
         """Return all finished probes, in their order."""
@@ -161,8 +169,11 @@ class Ledger:
             if not math.isfinite(excess):
                 raise InvalidInput(f"The constraint {key!r} is {excess}, not a number.")
             self._trial.set_constraint(key, excess)
-            # Told twice: optuna-dashboard does not read Optuna 5's constraints.
-            self._trial.set_user_attr(f"constraint.{key}", excess)
+        # Told twice: optuna-dashboard knows the list of Optuna 4 only, by which it tells trials
+        # that are within the limits from others.
+        self._trial.storage.set_trial_system_attr(
+            self._trial._trial_id, "constraints", list(excesses.values())
+        )
 
     def finish(self, block: Block, value: float, excesses: dict[str, float]) -> None:
         """Write down what came of it.
@@ -174,6 +185,8 @@ class Ledger:
         """
         assert self._trial is not None  # noqa: S101  begin and propose set it
         self._constrain(excesses)
+        for name, figure in figures_of(block, excesses).items():
+            self._trial.set_user_attr(name, figure)
         # As text: Optuna copies attributes often, and a thousand numbers take it a while.
         self._trial.set_user_attr(_BLOCK, msgspec.json.encode(block).decode())
         self._tell(value)
@@ -191,3 +204,27 @@ class Ledger:
             else:
                 self._study.tell(self._trial, state=failed)
         self._trial = None
+
+
+def figures_of(block: Block, excesses: dict[str, float]) -> dict[str, str | float]:
+    """What a person who looks at a trial wants to know of it, by name and unit.
+
+    Example:
+        >>> from autotune import Measurement
+        >>> block = Block(Measurement(Candidate(8), (0.01, 0.01)), 3, "search")
+        >>> figures_of(block, {"latency": 0.2, "memory": -1.0, "runs": 0.0})
+        {'came_of_it': 'over the limit of latency', 'rows_per_s': 800.0, 'latency_s': 0.01}
+    """
+    outcome = block.outcome
+    if not isinstance(outcome, Measurement):
+        failed = outcome.kind.replace("_", " ") if isinstance(outcome, Failure) else "out of memory"
+        return {"came_of_it": failed, **({"why": outcome.message} if outcome.message else {})}
+    over = [limit for limit, excess in excesses.items() if excess > 0]
+    figures: dict[str, str | float] = {
+        "came_of_it": f"over the limit of {' and '.join(over)}" if over else "within the limits",
+        "rows_per_s": round(speed_of(outcome), 3),
+        "latency_s": outcome.latency_s,
+    }
+    if outcome.peak_bytes is not None:
+        figures["peak_bytes"] = outcome.peak_bytes
+    return figures

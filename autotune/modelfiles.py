@@ -7,6 +7,7 @@ so that the worst files are refused before a backend is started.
 
 from __future__ import annotations
 
+import difflib
 import json
 import zipfile
 import zlib
@@ -21,6 +22,15 @@ MAX_MEMBERS = 1_000
 MAX_CONFIG_BYTES = 50 * 2**20
 MAX_BYTES = 2 * 2**30  # or MAX_EXPANSION times the archive, if that is more
 MAX_EXPANSION = 20
+MODEL = "model.keras"  # in a tuned folder
+OTHERS = {
+    ".pt": "a PyTorch file",
+    ".pth": "a PyTorch file",
+    ".onnx": "an ONNX model",
+    ".tflite": "a TensorFlow Lite model",
+    ".pb": "a TensorFlow graph",
+    ".safetensors": "a file of weights",
+}
 
 PYTHON_CODE_CLASSES = ("Lambda", "TorchModuleWrapper", "TFSMLayer", "__lambda__")
 # Values in a config, of which Keras speaks as if they were classes (serialization_lib.py).
@@ -70,17 +80,34 @@ def check_model_file(path: Path) -> list[Finding]:
 
 def _check_kind(path: Path) -> None:
     if not path.exists():
-        raise InvalidModel(f"Model file not found: {path}.")
+        raise InvalidModel(f"Model file not found: {path}.{_near(path)}")
     convert = "load it with the Keras that wrote it and call model.save('model.keras')"
+    suffix = path.suffix.lower()
+    if (path / MODEL).is_file():
+        raise InvalidModel(f"{path} is a folder that holds a model. Give the model: {path / MODEL}")
     if path.is_dir():
         kind = "a SavedModel folder" if (path / "saved_model.pb").exists() else "a folder"
         raise InvalidModel(f"{path} is {kind}. Give a .keras file: {convert}.")
-    if path.suffix.lower() in (".h5", ".hdf5"):
+    if suffix in OTHERS:
+        raise InvalidModel(
+            f"{path} is {OTHERS[suffix]}, not a Keras model. Give a .keras file, which "
+            "model.save('model.keras') writes."
+        )
+    if suffix in (".h5", ".hdf5"):
         raise InvalidModel(f"{path} is an HDF5 model. Give a .keras file: {convert}.")
     if path.stat().st_size == 0:
         raise InvalidModel(f"{path} is empty (0 bytes).")
-    if path.suffix.lower() != ".keras":
+    if suffix != ".keras":
         raise InvalidModel(f"{path} is not a .keras file. To convert a model: {convert}.")
+
+
+def _near(path: Path) -> str:
+    """A file with nearly that name beside it, or else where it was looked for."""
+    beside = {file.stem: file for file in sorted(path.parent.glob("*.keras"))}
+    near = difflib.get_close_matches(path.stem, beside, 1)
+    if near:
+        return f" Did you mean {beside[near[0]]}?"
+    return "" if path.is_absolute() else f" The working folder is {Path.cwd()}."
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:

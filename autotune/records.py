@@ -328,6 +328,8 @@ class Progress(Struct, frozen=True, kw_only=True):
         spent_s: Seconds that the probes took so far.
         budget_s: Seconds that are allowed.
         purpose: What the probe is for; see `Block`.
+        memory_limit_bytes: The highest peak that is allowed now; None for no limit.
+        leading: What would be the answer after the last round; None before the first one.
     """
 
     candidate: Candidate
@@ -336,6 +338,8 @@ class Progress(Struct, frozen=True, kw_only=True):
     spent_s: float
     budget_s: float
     purpose: Purpose = "search"
+    memory_limit_bytes: int | None = None
+    leading: Candidate | None = None
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""The terminal: a record printed for people or as JSON, and a line that shows progress."""
+"""The terminal: records printed for people or as JSON, progress, what is logged, interrupts."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -11,7 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from autotune.records import Progress, TuningRecord
+
+_log = logging.getLogger("autotune")
 
 
 def print_record(record: TuningRecord, json: bool) -> None:
@@ -53,7 +58,7 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _raise_if_interrupted(_: object = None) -> None:
+def _raise_if_interrupted() -> None:
     if _interrupted.is_set():
         raise KeyboardInterrupt
 
@@ -68,6 +73,29 @@ def hush_native_code() -> None:
     os.dup2(nowhere, 2)
     os.close(nowhere)
     sys.stderr = os.fdopen(terminal, "w", buffering=1, encoding="utf-8", errors="replace")
+
+
+class _Lines(logging.Handler):
+    """Writes what is logged to standard error, a line each, wherever that leads just then."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        from autotune.report import printable
+
+        sys.stderr.write(printable(record.getMessage(), limit=4000) + "\n")
+
+
+@contextlib.contextmanager
+def telling(level: int) -> Iterator[None]:
+    """Write what autotune logs, from a level on, to standard error while the block lasts."""
+    before, lines = _log.level, _Lines()
+    _log.addHandler(lines)
+    _log.setLevel(level)
+    try:
+        yield
+    finally:
+        _log.setLevel(before)
+        _log.removeHandler(lines)
 
 
 class Rows(Protocol):
@@ -89,12 +117,13 @@ def count_rows_done(parts: Iterable[_Done], total: int | None = None) -> Iterato
         parts: What comes, with its number of rows.
         total: Rows in all; None where that is not known.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = _standard_error()
+    shown = console.is_interactive or console.is_jupyter  # elsewhere it would leave an empty line
+    with Bar(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task("", total=total)
         for part in parts:
             bar.advance(task, part.rows)
@@ -103,29 +132,33 @@ def count_rows_done(parts: Iterable[_Done], total: int | None = None) -> Iterato
 
 @contextlib.contextmanager
 def progress(quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """A line on a terminal that says what is tried and what is best; nothing elsewhere."""
+    """Show a tuning run on a terminal, unless that is not wanted, and log each probe."""
+    with contextlib.ExitStack() as stack:
+        shows: list[Callable[[Progress], None]] = [_log_probe]
+        console = _standard_error()
+        if not quiet and console.is_interactive:
+            from autotune.live import shown
+
+            shows.append(stack.enter_context(shown(console)))
+
+        def tell(event: Progress) -> None:
+            _raise_if_interrupted()
+            for show in shows:
+                show(event)
+
+        yield tell
+
+
+def _standard_error() -> Console:
     from rich.console import Console
 
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield _raise_if_interrupted
-        return
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bar
+    # FORCE_COLOR makes rich take a pipe for a terminal, where a picture that is drawn again and
+    # again would be thousands of lines.
+    return Console(stderr=True, force_terminal=None if sys.stderr.isatty() else False)
 
-    from autotune.report import progress_line
 
-    columns = BarColumn(20), TextColumn("{task.description}", markup=False)
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("loading the model", total=None)
+def _log_probe(event: Progress) -> None:
+    if event.outcome is not None and _log.isEnabledFor(logging.INFO):
+        from autotune.live import probe_line
 
-        def show_progress(event: Progress) -> None:
-            _raise_if_interrupted()
-            bar.update(
-                task,
-                description=progress_line(event),
-                total=event.budget_s,
-                completed=min(event.spent_s, event.budget_s),
-            )
-
-        yield show_progress
+        _log.info("%s", probe_line(event))

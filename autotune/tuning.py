@@ -98,7 +98,7 @@ def tune(
         NoFeasibleBatchSize: No candidate is within the goal's limits.
         ProbeFailed: The child process could not load the model.
     """
-    _check(engines, isolation, precision)
+    _check(engines, isolation, precision, seed)
     check_arguments(engines or ENGINES, concurrency or (1,), budget_s, strategy)
     rows = rows_of(sample)
     subject = subject_of(model)
@@ -135,7 +135,7 @@ def tune(
         return predictor
 
 
-def _check(engines: Sequence[str] | None, isolation: str, precision: str | None) -> None:
+def _check(engines: Sequence[str] | None, isolation: str, precision: str | None, seed: int) -> None:
     if isinstance(engines, str):
         raise InvalidInput(f"engines must be a sequence of names, but got {engines!r}.")
     unknown = [name for name in engines or () if name not in ENGINES]
@@ -149,6 +149,8 @@ def _check(engines: Sequence[str] | None, isolation: str, precision: str | None)
     if precision not in (None, *get_args(Precision)):
         known = ", ".join(get_args(Precision))
         raise InvalidInput(f"precision must be {known} or None, but got {precision!r}.")
+    if seed < 0:  # NumPy takes no other
+        raise InvalidInput(f"seed must be a whole number of at least 0, but got {seed!r}.")
 
 
 def _subject_matter(

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ def fails():
 
 def nothing():
     return None
+
+def subclassed():
+    class Net(keras.Model):
+        def call(self, x):
+            return x
+
+    return Net()
+
 
 def leaves():
     raise SystemExit(3)
@@ -95,13 +104,39 @@ def _write_models(keras: Any, place: Path) -> None:
     save("state", keras.Input((7, 3), 8), layers.LSTM(2, stateful=True, name="lstm"))
     a, b = keras.Input((4,), name="a"), keras.Input((3,), name="b")
     keras.Model([a, b], layers.Concatenate()([a, b])).save(place / "two.keras")
+    _write_archives(place)
     whole = (place / "m.keras").read_bytes()
     (place / "cut.keras").write_bytes(whole[: len(whole) // 2])
     (place / "empty.keras").touch()
-    (place / "note.txt").write_text("hello")
+    for name in ("note.txt", "text.h5", "net.pt", "net.onnx", "cat.png"):
+        (place / name).write_text("hello")
+    (place / "plain").mkdir()
     (place / "old.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     (place / "saved").mkdir()
     (place / "saved" / "saved_model.pb").touch()
+
+
+def _write_archives(place: Path) -> None:
+    """Models whose archive is whole, but not what is in it."""
+    changes: dict[str, dict[str, bytes | None]] = {
+        "noconfig": {"config.json": None},
+        "badconfig": {"config.json": b"{"},
+        "noweights": {"model.weights.h5": None},
+        "misfit": {"model.weights.h5": _member(place / "other.keras", "model.weights.h5")},
+        "escape": {"../evil.txt": b"x"},
+    }
+    for name, changed in changes.items():
+        with zipfile.ZipFile(place / f"{name}.keras", "w") as archive:
+            members = dict.fromkeys(("config.json", "metadata.json", "model.weights.h5"))
+            whole = {member: _member(place / "m.keras", member) for member in members}
+            for member, data in (whole | changed).items():
+                if data is not None:
+                    archive.writestr(member, data)
+
+
+def _member(path: Path, name: str) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(name)
 
 
 def _own_class(place: Path) -> Any:

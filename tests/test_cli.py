@@ -121,13 +121,6 @@ def test_the_demo_compares_three_ways_at_equal_accuracy() -> None:
     assert found["rows"] == 1797
 
 
-def test_help_shows_an_example_for_each_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each command's help can be pasted from."""
-    for command in ("tune", "predict", "show", "demo"):
-        assert cli.run([command, "--help"]) == 0
-        assert f"Example: autotune {command}" in capsys.readouterr().out
-
-
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """`--version` prints the package's version."""
     assert cli.run(["--version"]) == 0

@@ -1,57 +1,25 @@
-"""Rows in files: what is read, how a table becomes inputs, what is written."""
+"""Rows in files, read at once: what is read, and what is refused."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays_of
 
 from autotune.errors import InvalidSample
-from autotune.rowfiles import check_output_file, read_rows, write_rows
-
-
-@given(array=arrays_of.arrays(st.sampled_from(["f4", "i8", "?", "U3"]), (3, 2)))
-def test_one_array_is_written_and_read(
-    tmp_path_factory: pytest.TempPathFactory, array: np.ndarray[Any, Any]
-) -> None:
-    """An array comes back from `.npy` and `.npz` with its values and its dtype."""
-    folder = tmp_path_factory.mktemp("rows")
-    write_rows(folder / "y.npy", array)
-    write_rows(folder / "y.npz", array)
-    np.savez(folder / "x.npz", array)
-    read = [read_rows(folder / "y.npy"), read_rows(folder / "y.npz")["output"]]
-    for other in (*read, read_rows(folder / "x.npz")):
-        np.testing.assert_array_equal(other, array)
-        assert other.dtype == array.dtype
+from autotune.rowfiles import read_rows
 
 
 def test_npz_keeps_the_names(tmp_path: Path) -> None:
-    """Several arrays are inputs by name; nested outputs are named by their place."""
+    """Several arrays are inputs by name; one that nobody named is just an array."""
     np.savez(tmp_path / "x.npz", a=np.zeros(2), arr_0=np.ones(2))
     assert list(read_rows(tmp_path / "x.npz")) == ["a", "arr_0"]
-    write_rows(tmp_path / "y.npz", {"score": np.zeros(2), "parts": [np.ones(2), np.ones(2)]})
-    assert sorted(read_rows(tmp_path / "y.npz")) == ["parts.0", "parts.1", "score"]
-
-
-@pytest.mark.parametrize("name", ["file", "allow_pickle", "args"])
-def test_any_name_of_an_output_is_written(tmp_path: Path, name: str) -> None:
-    """An output may bear the name of an argument of np.savez."""
-    write_rows(tmp_path / "y.npz", {name: np.ones(2), "other": np.zeros(2)})
-    assert set(read_rows(tmp_path / "y.npz")) == {name, "other"}
-
-
-def test_text_outputs_are_written_as_text(tmp_path: Path) -> None:
-    """Text that was joined from batches is written without pickle."""
-    write_rows(tmp_path / "y.npy", np.array(["a", "longer"], object))
-    assert read_rows(tmp_path / "y.npy").tolist() == ["a", "longer"]
+    np.savez(tmp_path / "y.npz", np.ones(2))
+    assert read_rows(tmp_path / "y.npz").tolist() == [1.0, 1.0]
 
 
 def test_npy_is_mapped_into_memory(tmp_path: Path) -> None:
@@ -101,23 +69,11 @@ def test_damaged_files_are_refused(tmp_path: Path, suffix: str) -> None:
 
 
 def test_only_files_of_rows_are_read(tmp_path: Path) -> None:
-    """A missing file and an unknown suffix are refused, the latter with the known ones."""
+    """A missing file, a folder and an unknown suffix are refused, the last with the known ones."""
     with pytest.raises(InvalidSample, match=r"Sample file not found: .*x\.npy"):
         read_rows(tmp_path / "x.npy")
+    with pytest.raises(InvalidSample, match="is a folder"):
+        read_rows(tmp_path)
     (tmp_path / "x.txt").write_text("1")
     with pytest.raises(InvalidSample, match=r"expected one of \.npy, \.npz, \.csv, \.parquet"):
         read_rows(tmp_path / "x.txt")
-
-
-def test_output_files_are_checked_before_work_begins(tmp_path: Path) -> None:
-    """A wrong suffix, a missing folder and too many outputs are told."""
-    with pytest.raises(InvalidSample, match=r"written as \.npy or \.npz, but got y\.csv"):
-        check_output_file(Path("y.csv"))
-    with pytest.raises(InvalidSample, match="folder of the output file does not exist"):
-        check_output_file(tmp_path / "missing" / "y.npy")
-    with pytest.raises(InvalidSample, match=r"2 outputs: write them to a \.npz file"):
-        write_rows(tmp_path / "y.npy", [np.zeros(1), np.zeros(1)])
-    (tmp_path / "y.npy").mkdir()
-    with pytest.raises(InvalidSample, match="is a folder"):
-        write_rows(tmp_path / "y.npy", np.zeros(1))
-    assert [path.name for path in tmp_path.iterdir()] == ["y.npy"]

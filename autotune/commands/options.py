@@ -12,8 +12,15 @@ from autotune.errors import InvalidInput
 
 _T = TypeVar("_T")
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+COMMON = "Options of every command"
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=COMMON)
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Tell no progress and no warnings.", rich_help_panel=COMMON),
+]
 Imports = Annotated[
     list[str] | None,
     typer.Option("--import", metavar="MODULE", help="Module that defines the model's own classes."),

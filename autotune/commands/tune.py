@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autotune.commands import completing
 from autotune.commands.options import (
     UNDECIDED,
     Imports,
@@ -40,7 +41,11 @@ def tune(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the tuned predictor.")] = None,
     objective: Annotated[
-        str, typer.Option(help="throughput, makespan (least time for --rows) or latency.")
+        str,
+        typer.Option(
+            help="throughput, makespan (least time for --rows) or latency.",
+            autocompletion=completing.objectives,
+        ),
     ] = "throughput",
     rows: Annotated[int | None, typer.Option(help="Rows of the whole job, for makespan.")] = None,
     latency_budget: Annotated[
@@ -60,24 +65,39 @@ def tune(
         str, typer.Option(metavar="SHARE", help="Take the smallest batch not worse by more.")
     ] = "2%",
     engine: Annotated[
-        list[str] | None, typer.Option(help="Engine to try; repeat for several. Default: all.")
+        list[str] | None,
+        typer.Option(
+            help="Engine to try; repeat for several. Default: all.",
+            autocompletion=completing.engines,
+        ),
     ] = None,
     concurrency: Annotated[
         list[int] | None, typer.Option(help="Batches in flight to try; repeat for several.")
     ] = None,
     budget: Annotated[str, typer.Option(metavar="TIME", help="Time for probing.")] = "60s",
     precision: Annotated[
-        str | None, typer.Option(help="bfloat16 lets engines that can compute in it.")
+        str | None,
+        typer.Option(
+            help="bfloat16 lets engines that can compute in it.",
+            autocompletion=completing.precisions,
+        ),
     ] = None,
     isolation: Annotated[
-        str, typer.Option(help="process: probe in a child; none: in this process.")
+        str,
+        typer.Option(
+            help="process: probe in a child; none: in this process.",
+            autocompletion=completing.isolations,
+        ),
     ] = "process",
     storage: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Keep the study, to go on later: sqlite:///tune.db."),
     ] = None,
     study: Annotated[str, typer.Option(help="Name of the study in the storage.")] = "autotune",
-    strategy: Annotated[str, typer.Option(help="ladder, or sampler for Optuna's.")] = "ladder",
+    strategy: Annotated[
+        str,
+        typer.Option(help="ladder, or sampler for Optuna's.", autocompletion=completing.strategies),
+    ] = "ladder",
     seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
     imports: Imports = None,
     unsafe_load: Unsafe = False,

@@ -14,7 +14,8 @@ import pytest
 
 from autotune.errors import InvalidSample
 from autotune.nesting import Nested
-from autotune.rowfiles import read_rows, to_inputs
+from autotune.rowfiles import read_rows
+from autotune.tables import to_inputs
 from autotune.workload import Spec, Table
 
 WriteCsv = Callable[[str], Path]

@@ -1,0 +1,74 @@
+"""Tables: columns by name, arranged as the inputs of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from autotune.errors import InvalidSample
+from autotune.nesting import Array, Nested
+from autotune.workload import Spec, Table
+
+
+def to_inputs(table: Table, inputs: Sequence[Spec]) -> Nested:
+    """Arrange the columns of a table as the inputs of a model.
+
+    Columns that bear the inputs' names become these inputs. Otherwise a model with one input
+    takes all columns, in their order, as the values of a row.
+
+    Raises:
+        InvalidSample: Neither fits; the message says what the model wants.
+    """
+    if all(spec.name in table for spec in inputs):
+        arranged = {spec.name: _fit(_values(table, spec.name), spec) for spec in inputs}
+        return arranged if len(inputs) > 1 else next(iter(arranged.values()))
+    if len(inputs) > 1:
+        missing = ", ".join(repr(spec.name) for spec in inputs if spec.name not in table)
+        raise InvalidSample(f"No column for input {missing} (columns: {_listed(table)}).")
+    return _fit(np.concatenate([_values(table, name) for name in table], axis=1), inputs[0])
+
+
+def _values(table: Table, name: str) -> Array:
+    """Return a column with the values of each cell in a row."""
+    column = table[name]
+    if column.dtype.kind in "cmM":
+        raise InvalidSample(f"Column {name!r} has dtype {column.dtype}, which no model takes.")
+    return column.reshape(len(column), int(np.prod(column.shape[1:], dtype=int)))
+
+
+def _fit(values: Array, spec: Spec) -> Array:
+    if not len(values):  # lists in the cells have no length where there is no cell
+        dtype = np.str_ if spec.dtype == "string" else spec.dtype
+        return np.empty((0, *(1 if axis is None else axis for axis in spec.shape)), dtype)
+    free = sum(axis is None for axis in spec.shape)
+    fixed = int(np.prod([axis for axis in spec.shape if axis is not None], dtype=int))
+    shape = [values.shape[1] // fixed if axis is None else axis for axis in spec.shape]
+    fits = values.shape[1] % fixed == 0 if free == 1 else values.shape[1] == fixed
+    if not fits or free > 1:
+        raise InvalidSample(
+            f"The table gives {values.shape[1]} values a row, "
+            f"but the model's input {spec.name!r} is {spec}."
+        )
+    return _cast(values, spec).reshape(len(values), *shape)
+
+
+def _cast(values: Array, spec: Spec) -> Array:
+    if spec.dtype == "string":
+        if values.dtype.kind == "O" and not all(isinstance(v, (str, bytes)) for v in values.flat):
+            raise InvalidSample(
+                f"The table has cells without text, but input {spec.name!r} is {spec}."
+            )
+        return values.astype(np.str_)
+    try:
+        values = values.astype(float) if values.dtype.kind in "OSU" else values
+    except (TypeError, ValueError) as error:
+        raise InvalidSample(f"The table has text, but input {spec.name!r} is {spec}.") from error
+    if np.dtype(spec.dtype).kind in "iub" and not np.all(np.isfinite(values)):
+        raise InvalidSample(f"The table has empty or NaN cells, but input {spec.name!r} is {spec}.")
+    return values.astype(spec.dtype, copy=False)
+
+
+def _listed(table: Table) -> str:
+    names = [repr(name) for name in list(table)[:10]]
+    return ", ".join(names) + (", ..." if len(table) > 10 else "")
