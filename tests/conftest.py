@@ -108,3 +108,20 @@ def fake_driver(tmp_path: Path) -> Iterator[FakeDriver]:
     need_compiler()
     with FakeDriver(tmp_path).loaded() as driver:
         yield driver
+
+
+@pytest.fixture(scope="session")
+def tuned_folder(tmp_path_factory: pytest.TempPathFactory, keras: Any) -> Path:
+    """A tuned folder of a model with 10 numbers in and 3 out, its rows beside it in `rows.npy`."""
+    import autotune
+
+    folder = tmp_path_factory.mktemp("tuned")
+    dense = [keras.layers.Dense(16, activation="relu"), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((10,), name="x"), *dense], name="net")
+    rows = np.random.default_rng(0).standard_normal((50, 10)).astype(np.float32)
+    np.save(folder / "rows.npy", rows)
+    np.save(folder / "expected.npy", model.predict(rows, verbose=0))
+    goal = autotune.Goal(max_batch_size=32)
+    found = autotune.tune(model, rows, goal, engines=["keras"], budget_s=1, isolation="none")
+    found.save(folder / "tuned")
+    return folder / "tuned"

@@ -79,12 +79,14 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "inputs": (4, "errors models nesting rowfiles workload", "keras numpy"),
     "queueing": (4, "answers", ""),
     "standing": (4, "comparing goal judging known outcomes", ""),
+    "together": (4, "answers nesting", ""),
     "timing": (4, "disturbance flights guard nesting", ""),
     "bounds": (5, "forecast goal judging known outcomes records standing", ""),
     "confirming": (5, "comparing judging outcomes standing", ""),
     "dispatching": (5, "answers errors gauges nesting queueing scheduling", ""),
     "engines": (5, "errors exports nesting parity", "keras"),
     "intake": (5, "errors foreign inputs nesting rowfiles workload", "numpy"),
+    "jsonrows": (5, "errors inputs nesting records workload", "msgspec numpy"),
     "racing": (5, "judging outcomes standing", ""),
     "baselines": (6, "confirming judging outcomes records standing", "msgspec"),
     "engines.compiled": (
@@ -120,6 +122,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "refining": (7, "bounds judging ladder outcomes standing", ""),
     "terminal": (7, "records report", "rich"),
+    "serving": (8, "errors fallback outcomes records runner scheduling units", ""),
     "bench": (
         8,
         "allocator batchable describe device engines host inputs lineup measure records workload",
@@ -131,6 +134,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras",
     ),
     "strategy": (8, "bounds confirming judging ladder lanes outcomes racing refining standing", ""),
+    "handover.order": (
+        9,
+        "artifact errors inputs models nesting records serving signature workload",
+        "keras numpy",
+    ),
     "driver": (
         9,
         "baselines bounds confirming errors goal judging ladder ledger outcomes recommend records "
@@ -145,13 +153,38 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras msgspec",
     ),
     "cutting": (10, "nesting outcomes pace runner runners splitting", ""),
+    "handover.curve": (10, "handover.order judging outcomes records report serving", ""),
+    "handover.writing": (10, "handover.order records report serving", ""),
     "keeper": (10, "bench models worker", "keras msgspec tensorflow"),
     "searching": (10, "driver errors goal judging outcomes records studies", "optuna"),
     "subjects": (10, "batchable errors files inputs modelfiles models worker workload", "keras"),
     "child": (11, "keeper worker", "msgspec"),
     "crew": (11, "cutting flights gathering mapped nesting", ""),
+    "handover.bentoml": (
+        11,
+        "artifact errors handover.order handover.writing serving",
+        "",
+    ),
+    "handover.fastapi": (11, "artifact handover.order handover.writing serving", ""),
+    "handover.rayserve": (11, "artifact handover.order handover.writing serving", ""),
+    "handover.spark": (
+        11,
+        "artifact errors handover.order handover.writing inputs records serving",
+        "",
+    ),
+    "handover.tfserving": (
+        11,
+        "converters errors exports handover.order handover.writing nesting parity serving",
+        "keras numpy tensorflow",
+    ),
+    "handover.triton": (
+        11,
+        "engines errors exports handover.order handover.writing nesting serving signature",
+        "onnxruntime",
+    ),
     "checkup": (12, "child host nvml units worker", "msgspec"),
     "family": (12, "child host units", ""),
+    "handover": (12, "artifact errors files serving", "msgspec"),
     "predictor": (
         12,
         "artifact crew cutting fallback fitting gathering intake mapped nesting pace records "
@@ -178,6 +211,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "commands.options": (17, "errors models", "msgspec typer"),
     "commands.demo": (18, "commands.options demo report terminal units", "typer"),
     "commands.doctor": (18, "checkup commands.options doctor terminal", ""),
+    "commands.export": (18, "commands.options handover", "typer"),
     "commands.predict": (18, "commands.options loading nesting rowfiles", "typer"),
     "commands.show": (18, "artifact commands.options records report terminal", "typer"),
     "commands.tune": (
@@ -188,8 +222,8 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "cli": (
         19,
-        "commands.demo commands.doctor commands.predict commands.show commands.tune errors "
-        "terminal",
+        "commands.demo commands.doctor commands.export commands.predict commands.show "
+        "commands.tune errors terminal",
         "typer",
     ),
 }
