@@ -236,7 +236,10 @@ def test_the_command_refuses_in_one_line(
     tuned_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A mistake is one line on standard error and exit code 2, with nothing written."""
-    for words in (["--to", "k8s"], ["--to", "csv", "--import", "no_such_module", "--out", "/dev/null"]):
+    for words in (
+        ["--to", "k8s"],
+        ["--to", "csv", "--import", "no_such_module", "--out", "/dev/null"],
+    ):
         full = ["export", str(tuned_folder), *words]
         full += [] if "--out" in words else ["--out", str(tmp_path / "out")]
         assert cli.run(full) == 2
@@ -291,3 +294,22 @@ def test_rows_to_try_a_model_fit_it(tmp_path: Path) -> None:
     assert [rows[name].dtype.kind for name in "tnbf"] == ["U", "i", "b", "f"]
     assert rows["n"].max() <= 1
     assert np.isfinite(rows["f"]).all()
+
+
+@pytest.mark.parametrize("target", ["spark", "bentoml"])
+def test_names_that_code_must_know_are_literals(tmp_path: Path, target: str) -> None:
+    """Where a name stands in code it is read back as it was, whatever it holds."""
+    import ast
+
+    from tests.batchers import doubler
+
+    name = "".join(IN_JSON[:-4])
+    record = tuned_on(XEON, replaced(MODEL, name=name, inputs=(Input(name, (3,), "float32"),)))
+    artifact.write(tmp_path / "tuned", record, doubler().save)
+    hand_over(tmp_path / "tuned", target, tmp_path / "out")
+    source = (
+        tmp_path / "out" / {"spark": "scoring.py", "bentoml": "service.py"}[target]
+    ).read_text()
+    texts = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
+    assert name in texts
+    assert source.isascii()

@@ -52,7 +52,5 @@ def test_many_at_once_get_their_own_answers(tuned_folder: Path, tmp_path: Path) 
             answers = list(pool.map(ask, range(REQUESTS)))
         refused = client.post(address, json={"rows": [[1.0]]})
     for number, outputs in enumerate(answers):
-        np.testing.assert_allclose(
-            outputs, expected[number : number + 2], rtol=1e-5, atol=1e-6
-        )
+        np.testing.assert_allclose(outputs, expected[number : number + 2], rtol=1e-5, atol=1e-6)
     assert (refused.status_code, "'x'" in refused.json()["detail"]) == (422, True)

@@ -63,7 +63,9 @@ def test_the_configuration_holds_the_measured_numbers(handed: tuple[Path, Servin
     assert [group.count for group in config.instance_group] == [limits.concurrency]
 
 
-def test_the_model_is_what_the_configuration_says(handed: tuple[Path, Any], tuned_folder: Path) -> None:
+def test_the_model_is_what_the_configuration_says(
+    handed: tuple[Path, Any], tuned_folder: Path
+) -> None:
     """Names, types and axes fit the file, which answers as the model at one row and at a full batch."""
     folder, limits = handed
     config = read(folder)
@@ -79,10 +81,10 @@ def test_the_model_is_what_the_configuration_says(handed: tuple[Path, Any], tune
 
 def test_threads_that_were_tuned_are_set(tmp_path: Path, keras: Any) -> None:
     """Instances and threads of a call are those of the engine that Triton runs, from its curve."""
+    from autotune import Candidate
     from tests.batchers import timed
     from tests.test_serving import round_of
     from tests.tunings import recommending
-    from autotune import Candidate
 
     model = keras.Sequential([keras.Input((2, 3), name="x"), keras.layers.Flatten()])
     way = {"engine": "onnxruntime", "concurrency": 2, "threads": 1}

@@ -68,8 +68,8 @@ def _refuse(inputs: Sequence[Input], outputs: Sequence[Output]) -> None:
     free = next((each for each in inputs if None in each.shape), None)
     if free is not None:
         raise InvalidModel(
-            f"Input {free.name!r} has axes of free length, and Spark's predict_batch_udf takes rows "
-            "of one shape. Give the model's input a fixed shape, and tune that."
+            f"Input {free.name!r} has axes of free length, and Spark's predict_batch_udf takes "
+            "rows of one shape. Give the model's input a fixed shape, and tune that."
         )
     unknown = next((each for each in outputs if each.dtype not in TYPES), None)
     if unknown is not None:

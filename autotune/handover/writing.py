@@ -51,7 +51,9 @@ def values_of(order: Order, limits: ServingLimits) -> dict[str, object]:
         "queue_rows": limits.queue_rows,
         "deadline_s": round(limits.deadline_s, 6),
     }
-    about = {f"about_{name}": comment(f"{_TITLES[name]}: {limits.reasons[name]}") for name in numbers}
+    about = {
+        f"about_{name}": comment(f"{_TITLES[name]}: {limits.reasons[name]}") for name in numbers
+    }
     return {
         **numbers,
         **about,
@@ -82,13 +84,15 @@ def origin(record: TuningRecord, limits: ServingLimits) -> str:
     text = f"Written by autotune {__version__} from the tuning{date}{device}, measured as {limits.way}."
     chosen = record.recommendation
     if chosen and chosen.engine != limits.way.engine:
-        text += f" The recommendation is another, {chosen.candidate}: this server does not run that."
+        text += (
+            f" The recommendation is another, {chosen.candidate}: this server does not run that."
+        )
     return printable(text, limit=500)
 
 
 def table(limits: ServingLimits) -> str:
     """List the numbers with their reasons, in Markdown."""
-    shown = {
+    values = {
         "batch_size": f"{limits.batch_size} rows",
         "enough_rows": f"{limits.enough_rows} rows",
         "max_wait_s": f"{limits.max_wait_s * 1e3:.3g} ms",
@@ -98,7 +102,8 @@ def table(limits: ServingLimits) -> str:
         "threads": str(limits.threads or "-"),
     }
     lines = ["| number | value | why |", "|---|---|---|"]
-    lines += [f"| {_TITLES[n]} | {value} | {limits.reasons[n]} |" for n, value in shown.items()]
+    rows = ((_TITLES[name], value, limits.reasons[name]) for name, value in values.items())
+    lines += [f"| {title} | {value} | {printable(reason)} |" for title, value, reason in rows]
     return "\n".join(lines)
 
 
