@@ -78,7 +78,7 @@ def test_what_others_wrote_is_never_replaced(
 ) -> None:
     """A folder with a file that no hand-over wrote stays as it is, forced or not."""
     (service / "notes.txt").write_text("mine")
-    with pytest.raises(InvalidInput, match="'notes.txt', which autotune did not write"):
+    with pytest.raises(InvalidInput, match=r"'notes\.txt', which autotune did not write"):
         hand_over(tuned_folder, "fastapi", service, force=force)
     with pytest.raises(InvalidInput, match="did not write"):
         hand_over(tuned_folder, "fastapi", tuned_folder, force=force)
@@ -136,7 +136,7 @@ def hostile(tmp_path: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("name", IN_JSON, ids=lambda name: ascii(name)[:20])
 def test_no_name_can_become_code(tmp_path: Path, name: str) -> None:
-    """Whatever a model, an input or a machine is called, the service is the same but for comments."""
+    """Whatever a model, an input or a machine is called, only comments differ."""
     import ast
 
     trees = set()
@@ -177,7 +177,7 @@ def test_a_name_is_one_plain_line_elsewhere(name: str) -> None:
 def test_a_curve_is_a_table_of_all_that_was_tried(tmp_path: Path) -> None:
     """One line a probe, numbers as numbers, and no cell that a spreadsheet would run."""
     outcomes = (
-        timed(8, 0.1),
+        timed(8, 0.125),
         OutOfMemory(Candidate(16, "=evil()"), message="+1"),
         Failure(Candidate(32), kind="crash", message="\t@x"),
     )
@@ -187,7 +187,7 @@ def test_a_curve_is_a_table_of_all_that_was_tried(tmp_path: Path) -> None:
     with (tmp_path / "out" / "curve.csv").open(newline="") as file:
         first, second, third = csv.DictReader(file)
     assert (first["rows_per_s"], first["outcome"], first["recommended"]) == (
-        *("80.0", "measured"),
+        *("64.0", "measured"),
         "True",
     )
     assert (second["engine"], second["outcome"], second["message"]) == (
@@ -236,13 +236,9 @@ def test_the_command_refuses_in_one_line(
     tuned_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A mistake is one line on standard error and exit code 2, with nothing written."""
-    for words in (
-        ["--to", "k8s"],
-        ["--to", "csv", "--import", "no_such_module", "--out", "/dev/null"],
-    ):
-        full = ["export", str(tuned_folder), *words]
-        full += [] if "--out" in words else ["--out", str(tmp_path / "out")]
-        assert cli.run(full) == 2
+    out = str(tmp_path / "out")
+    for words in (["--to", "k8s", "--out", out], ["--to", "csv", "--out", "/dev/null"]):
+        assert cli.run(["export", str(tuned_folder), *words]) == 2
         told = capsys.readouterr()
         assert (told.out, told.err.count("\n")) == ("", 1)
     assert not (tmp_path / "out").exists()
@@ -269,7 +265,7 @@ def test_a_model_that_a_server_cannot_take_is_refused(
         model, inputs = keras.Sequential(stack), (Input("x", (None, 2), "float32"),)
     record = tuned_on(XEON, replaced(MODEL, inputs=inputs))
     artifact.write(tmp_path / "tuned", record, model.save)
-    with pytest.raises(InvalidModel, match="several|2 inputs|free length"):
+    with pytest.raises(InvalidModel, match=r"2 inputs|free length"):
         hand_over(tmp_path / "tuned", target, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

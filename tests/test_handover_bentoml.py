@@ -35,7 +35,7 @@ def served(
 
 
 def test_many_at_once_get_their_own_answers(served: tuple[Any, str], tuned_folder: Path) -> None:
-    """Each request gets the outputs of `predict` for just its rows, though bad ones come between."""
+    """Each request gets the outputs for just its rows, though bad ones come between."""
     client, address = served
     rows = np.load(tuned_folder.parent / "rows.npy")
     expected = np.load(tuned_folder.parent / "expected.npy")

@@ -90,7 +90,7 @@ def test_models_config_is_read_by_the_published_schema(handed: tuple[Path, Any])
 def test_the_saved_model_answers_as_the_predictor(
     handed: tuple[Path, Any], tuned_folder: Path, tf: Any
 ) -> None:
-    """The signature that the server calls gives the outputs of `predict`, for any number of rows."""
+    """The signature that the server calls gives the outputs of `predict`."""
     folder, limits = handed
     rows = np.load(tuned_folder.parent / "rows.npy")
     saved = tf.saved_model.load(str(folder / "model" / "1"))

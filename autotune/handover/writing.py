@@ -81,12 +81,10 @@ def origin(record: TuningRecord, limits: ServingLimits) -> str:
     """Say in a sentence or two where the numbers come from."""
     device = f" on {record.machine.device}" if record.machine else ""
     date = f" of {record.created}" if record.created else ""
-    text = f"Written by autotune {__version__} from the tuning{date}{device}, measured as {limits.way}."
+    text = f"Written by autotune {__version__} from the tuning{date}{device}: {limits.way}."
     chosen = record.recommendation
     if chosen and chosen.engine != limits.way.engine:
-        text += (
-            f" The recommendation is another, {chosen.candidate}: this server does not run that."
-        )
+        text += f" It recommends {chosen.candidate}, which this server does not run."
     return printable(text, limit=500)
 
 
@@ -114,11 +112,11 @@ def comment(text: str, indent: str = "") -> str:
 
 
 def literal(value: Any) -> str:
-    """Write a value as Python source: ASCII, in double quotes, on one line.
+    r"""Write a value as Python source: ASCII, in double quotes, on one line.
 
     Example:
         >>> print(literal('a"b'), literal(("é", 2, None)))
-        "a\\x22b" ("\\xe9", 2, None)
+        "a\x22b" ("\xe9", 2, None)
     """
     if isinstance(value, str):
         return '"' + value.encode("unicode_escape").decode("ascii").replace('"', r"\x22") + '"'
