@@ -113,10 +113,8 @@ def fake_driver(tmp_path: Path) -> Iterator[FakeDriver]:
 @pytest.fixture(scope="session")
 def tuned_folder(tmp_path_factory: pytest.TempPathFactory, keras: Any) -> Path:
     """A tuned folder of a model with 10 numbers in and 3 out; rows and outputs lie beside it."""
-    from autotune import Candidate, artifact
     from autotune.records import Input
-    from tests.batchers import record_of, timed
-    from tests.tunings import MODEL, XEON, replaced
+    from tests.handed import write_tuned
 
     folder = tmp_path_factory.mktemp("tuned")
     dense = [keras.layers.Dense(16, activation="relu"), keras.layers.Dense(3)]
@@ -124,11 +122,15 @@ def tuned_folder(tmp_path_factory: pytest.TempPathFactory, keras: Any) -> Path:
     rows = np.random.default_rng(0).standard_normal((50, 10)).astype(np.float32)
     np.save(folder / "rows.npy", rows)
     np.save(folder / "expected.npy", model.predict(rows, verbose=0))
-    curve = (timed(1, 0.05), timed(8, 0.08), timed(16, 0.13))  # slow: no deadline is met by chance
-    record = replaced(
-        record_of(Candidate(32), call_s=0.25, outcomes=curve),
-        model=replaced(MODEL, name="net", inputs=(Input("x", (10,), "float32"),)),
-        machine=XEON,
-    )
-    artifact.write(folder / "tuned", record, model.save)
-    return folder / "tuned"
+    return write_tuned(folder / "tuned", model, Input("x", (10,), "float32"))
+
+
+@pytest.fixture(scope="session")
+def exported_folder(tuned_folder: Path, keras: Any) -> Path:
+    """The model of `tuned_folder` tuned to ONNX Runtime: a server that loads it needs no Keras."""
+    from autotune.records import Input
+    from tests.handed import write_tuned
+
+    model = keras.saving.load_model(tuned_folder / "model.keras", compile=False)
+    inputs = Input("x", (10,), "float32")
+    return write_tuned(tuned_folder.parent / "exported", model, inputs, engine="onnxruntime")

@@ -22,6 +22,8 @@ from tests.batchers import behind_door, doubler, record_of, serve
 from tests.tunings import MODEL, XEON, replaced
 
 pytestmark = [
+    pytest.mark.needs("onnxruntime"),
+    pytest.mark.needs("tf2onnx"),
     pytest.mark.needs("fastapi"),
     pytest.mark.needs("uvicorn"),
     pytest.mark.needs("httpx"),
@@ -31,10 +33,10 @@ HOME = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def folder(tuned_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(exported_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The service in its folder."""
     out = tmp_path_factory.mktemp("fastapi") / "service"
-    hand_over(tuned_folder, "fastapi", out)
+    hand_over(exported_folder, "fastapi", out)
     return out
 
 
@@ -50,14 +52,14 @@ def served(folder: Path) -> Iterator[tuple[Any, str]]:
 
 
 def test_two_hundred_at_once_get_their_own_answers(
-    served: tuple[Any, str], tuned_folder: Path
+    served: tuple[Any, str], exported_folder: Path
 ) -> None:
     """Each request gets the outputs of `predict` for just its rows, and the metrics count them."""
     import httpx
 
     client, address = served
-    rows = np.load(tuned_folder.parent / "rows.npy")
-    expected = np.load(tuned_folder.parent / "expected.npy")
+    rows = np.load(exported_folder.parent / "rows.npy")
+    expected = np.load(exported_folder.parent / "expected.npy")
     asked = [slice(n % 50, n % 50 + 1) for n in range(REQUESTS)]
 
     async def ask(session: httpx.AsyncClient, part: slice) -> Any:
@@ -191,11 +193,13 @@ def test_the_container_is_small_and_not_root(folder: Path) -> None:
     assert wanted[0] == "-r tuned/requirements.txt"
 
 
-def test_the_example_puts_load_on_the_service(served: tuple[Any, str], tuned_folder: Path) -> None:
+def test_the_example_puts_load_on_the_service(
+    served: tuple[Any, str], exported_folder: Path
+) -> None:
     """The load script of examples/fastapi_service ends, and prints what it measured."""
     _, address = served
     script = HOME / "examples" / "fastapi_service" / "load.py"
-    words = [sys.executable, script, address, tuned_folder.parent / "rows.npy"]
+    words = [sys.executable, script, address, exported_folder.parent / "rows.npy"]
     words += ["--requests", "100", "--callers", "16"]
     done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,12 @@ import pytest
 
 from autotune.handover import hand_over
 
-pytestmark = [pytest.mark.needs("ray"), pytest.mark.needs("httpx")]
+pytestmark = [
+    pytest.mark.needs("onnxruntime"),
+    pytest.mark.needs("tf2onnx"),
+    pytest.mark.needs("ray"),
+    pytest.mark.needs("httpx"),
+]
 REQUESTS = 40
 
 # As `serve run app:app` does, but small, and on a port of its own. It ends with its input.
@@ -19,7 +24,7 @@ SERVE = """
 import sys
 import ray
 from ray import serve
-ray.init(num_cpus=int(sys.argv[1]), include_dashboard=False)
+ray.init(address="local", num_cpus=int(sys.argv[1]), include_dashboard=False)
 serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[2])})
 from app import app
 serve.run(app)
@@ -29,14 +34,14 @@ ray.shutdown()
 """
 
 
-def test_many_at_once_get_their_own_answers(tuned_folder: Path, tmp_path: Path) -> None:
+def test_many_at_once_get_their_own_answers(exported_folder: Path, tmp_path: Path) -> None:
     """Each request gets the outputs of `predict` for just its rows; bad ones a 422."""
     from tests.servers import HOME, free_port, running
 
     folder = tmp_path / "service"
-    limits = hand_over(tuned_folder, "rayserve", folder).limits
-    rows = np.load(tuned_folder.parent / "rows.npy")
-    expected = np.load(tuned_folder.parent / "expected.npy")
+    limits = hand_over(exported_folder, "rayserve", folder).limits
+    rows = np.load(exported_folder.parent / "rows.npy")
+    expected = np.load(exported_folder.parent / "expected.npy")
     port, cpus = free_port(), max(2, limits.cpus or 1)
     command = [sys.executable, "-c", SERVE, str(cpus), str(port)]
     address, path = f"http://127.0.0.1:{port}", f"{HOME}:{folder}"

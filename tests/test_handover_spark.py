@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autotune import artifact
 from autotune.handover import hand_over
-from autotune.records import Input
-from tests.tunings import MODEL, XEON, replaced, tuned_on
+from tests.handed import PAIR, write_tuned
 
 pytestmark = [
+    pytest.mark.needs("onnxruntime"),
+    pytest.mark.needs("tf2onnx"),
     pytest.mark.needs("pyspark"),
     pytest.mark.needs("httpx"),
     pytest.mark.skipif(shutil.which("java") is None, reason="needs java, which runs Spark"),
@@ -60,23 +60,22 @@ def scored(*folders: Path) -> None:
 
 
 def test_a_frame_gets_the_predictors_outputs(
-    tuned_folder: Path, tmp_path: Path, two_by_two: Any
+    exported_folder: Path, tmp_path: Path, two_by_two: Any
 ) -> None:
     """Each row's outputs are those of `predict`: an array, and a struct of two."""
     import json
 
     one, two = tmp_path / "one", tmp_path / "two"
-    hand_over(tuned_folder, "spark", one)
-    inputs = (Input("a", (4,), "float32"), Input("b", (3,), "float32"))
-    record = tuned_on(XEON, replaced(MODEL, inputs=inputs))
-    artifact.write(tmp_path / "tuned", record, two_by_two.save)
-    hand_over(tmp_path / "tuned", "spark", two)
-    rows = np.load(tuned_folder.parent / "rows.npy")
+    hand_over(exported_folder, "spark", one)
+    hand_over(
+        write_tuned(tmp_path / "tuned", two_by_two, *PAIR, engine="onnxruntime"), "spark", two
+    )
+    rows = np.load(exported_folder.parent / "rows.npy")
     pair = {"a": rows[:, :4], "b": rows[:, 4:7]}
     one.with_suffix(".json").write_text(json.dumps([rows.tolist()]))
     two.with_suffix(".json").write_text(json.dumps([x.tolist() for x in pair.values()]))
     scored(one, two)
-    expected = np.load(tuned_folder.parent / "expected.npy")
+    expected = np.load(exported_folder.parent / "expected.npy")
     for row in json.loads(one.with_suffix(".out").read_text()):
         place = int(np.argmin(np.abs(rows - row["input_0"]).sum(1)))
         np.testing.assert_allclose(row["outputs"], expected[place], rtol=1e-5, atol=1e-6)

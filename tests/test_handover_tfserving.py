@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autotune import artifact, load
+from autotune import load
 from autotune.errors import InvalidModel
 from autotune.handover import hand_over
 from autotune.records import Input
 from autotune.serving import ServingLimits
-from tests.tunings import MODEL, XEON, replaced, tuned_on
+from tests.handed import PAIR, write_tuned
 
 # tensorflow.serving.BatchingParameters, which the package does not ship, as described in
 # https://github.com/tensorflow/serving/blob/master/tensorflow_serving/servables/tensorflow/session_bundle_config.proto
@@ -107,9 +107,7 @@ def test_named_inputs_and_outputs_keep_their_names(
     keras: Any, tf: Any, two_by_two: Any, tmp_path: Path
 ) -> None:
     """Clients of a model with a dict of inputs find the same names in the signature."""
-    inputs = (Input("a", (4,), "float32"), Input("b", (3,), "float32"))
-    record = tuned_on(XEON, replaced(MODEL, inputs=inputs))
-    artifact.write(tmp_path / "tuned", record, two_by_two.save)
+    write_tuned(tmp_path / "tuned", two_by_two, *PAIR)
     hand_over(tmp_path / "tuned", "tfserving", tmp_path / "out")
     saved = tf.saved_model.load(str(tmp_path / "out" / "model" / "1"))
     rows = {"a": np.ones((2, 4), np.float32), "b": np.ones((2, 3), np.float32)}
@@ -124,8 +122,7 @@ def test_a_model_whose_answers_would_change_is_refused(keras: Any, tmp_path: Pat
     """A layer that carries state from batch to batch has no place behind a server."""
     layer = keras.layers.GRU(3, stateful=True)
     model = keras.Sequential([keras.Input(batch_shape=(4, 5, 2)), layer])
-    record = tuned_on(XEON, replaced(MODEL, inputs=(Input("x", (5, 2), "float32"),)))
-    artifact.write(tmp_path / "tuned", record, model.save)
+    write_tuned(tmp_path / "tuned", model, Input("x", (5, 2), "float32"))
     with pytest.raises(InvalidModel, match="cannot be exported as a SavedModel"):
         hand_over(tmp_path / "tuned", "tfserving", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ from autotune import artifact
 from autotune.handover import hand_over
 from autotune.records import Input
 from autotune.serving import ServingLimits
+from tests.handed import PAIR, write_tuned
 from tests.tunings import MODEL, XEON, replaced, tuned_on
 
 pytestmark = [
@@ -103,11 +104,9 @@ def test_threads_that_were_tuned_are_set(tmp_path: Path, keras: Any) -> None:
 
 def test_several_inputs_are_told_apart(two_by_two: Any, tmp_path: Path) -> None:
     """The README says which input of the model has which name in the file."""
-    inputs = (Input("a", (4,), "float32"), Input("b", (3,), "float32"))
-    record = tuned_on(XEON, replaced(MODEL, inputs=inputs))
-    artifact.write(tmp_path / "tuned", record, two_by_two.save)
+    write_tuned(tmp_path / "tuned", two_by_two, *PAIR)
     hand_over(tmp_path / "tuned", "triton", tmp_path / "out")
-    config = read(tmp_path / "out" / "mlp")
+    config = read(tmp_path / "out" / "two_by_two")
     axes = {one.name: list(one.dims) for one in config.input}
     readme = (tmp_path / "out" / "README.md").read_text()
     for name, size in (("a", 4), ("b", 3)):
@@ -115,7 +114,7 @@ def test_several_inputs_are_told_apart(two_by_two: Any, tmp_path: Path) -> None:
         assert f"`{name}` is `{port}`" in readme
     rows = {"a": np.ones((3, 4), np.float32), "b": np.ones((3, 3), np.float32)}
     feed = {port: rows["a" if dims == [4] else "b"] for port, dims in axes.items()}
-    got = run(tmp_path / "out" / "mlp", feed)
+    got = run(tmp_path / "out" / "two_by_two", feed)
     expected = two_by_two.predict_on_batch(rows)
     by_axes = {array.shape[1]: array for array in got.values()}
     for array in expected.values():
