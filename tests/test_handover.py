@@ -20,6 +20,7 @@ from autotune.handover.writing import comment, literal, quoted, shown, slug
 from autotune.outcomes import OutOfMemory
 from autotune.records import Input, TuningRecord
 from tests.batchers import timed
+from tests.handed import PAIR
 from tests.tunings import MODEL, XEON, replaced, tuned_on
 
 HOME = Path(__file__).parents[1]
@@ -258,7 +259,7 @@ def test_a_model_that_a_server_cannot_take_is_refused(
 ) -> None:
     """Free axes in Spark, several inputs in BentoML: the message names what stands in the way."""
     model = two_by_two
-    inputs = (Input("a", (4,), "float32"), Input("b", (3,), "float32"))
+    inputs: tuple[Input, ...] = PAIR
     if target == "spark":
         layers = keras.layers
         stack = [keras.Input((None, 2), name="x"), layers.GlobalMaxPooling1D(), layers.Dense(1)]

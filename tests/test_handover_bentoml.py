@@ -68,7 +68,7 @@ def test_its_limits_are_the_measured_ones(exported_folder: Path, tmp_path: Path)
     import bentoml
 
     limits = hand_over(exported_folder, "bentoml", tmp_path / "service").limits
-    service = bentoml.load(str(tmp_path / "service"))
+    service: Any = bentoml.load(str(tmp_path / "service"))
     (method,) = service.apis.values()
     assert method.batchable
     assert method.max_batch_size == limits.batch_size

@@ -106,7 +106,7 @@ def module(tmp_path: Path) -> Iterator[Any]:
     spec = importlib.util.spec_from_file_location("served_app", tmp_path / "service" / "app.py")
     assert spec is not None
     assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
+    found: Any = importlib.util.module_from_spec(spec)
     sys.modules["served_app"] = found
     spec.loader.exec_module(found)
     found.RECORD = record

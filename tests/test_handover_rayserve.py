@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_many_at_once_get_their_own_answers(exported_folder: Path, tmp_path: Pat
     ready = f"{address}/-/healthz"
     with running(command, folder, ready, PYTHONPATH=path, RAY_USAGE_STATS_ENABLED="0") as client:
 
-        def ask(number: int) -> object:
+        def ask(number: int) -> Any:
             answer = client.post(address, json={"rows": rows[number : number + 2].tolist()})
             assert answer.status_code == 200, answer.text
             return answer.json()["outputs"]

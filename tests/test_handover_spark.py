@@ -31,7 +31,6 @@ from pyspark.sql import SparkSession
 spark = (
     SparkSession.builder.master("local[2]")
     .config("spark.ui.enabled", "false")
-    .config("spark.sql.shuffle.partitions", "2")
     .getOrCreate()
 )
 for folder in sys.argv[1:]:
@@ -41,7 +40,7 @@ for folder in sys.argv[1:]:
     spec.loader.exec_module(scoring)
     columns = json.load(open(f"{folder}.json"))
     names = [f"input_{n}" for n in range(len(columns))]
-    frame = spark.createDataFrame(list(zip(*columns)), names).repartition(2)
+    frame = spark.createDataFrame(list(zip(*columns)), names)
     scored = frame.withColumn("outputs", scoring.tuned_udf()(*names))
     found = [row.asDict(recursive=True) for row in scored.collect()]
     json.dump(found, open(f"{folder}.out", "w"))
