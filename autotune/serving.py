@@ -127,7 +127,7 @@ def _reasons(
         )
         wait = f"at most {wait}, and half of what one batch leaves of {budget}"
         deadline = budget
-    threads = f"{way.threads} each" if way.threads else "as many as the engine takes by itself"
+    threads = "as many as were best" if way.threads else "as many as the engine takes by itself"
     return {
         "batch_size": f"{size}.",
         "enough_rows": f"{worth}.",
@@ -135,6 +135,6 @@ def _reasons(
         "max_wait_s": f"{wait}.",
         "queue_rows": "a second of work, at least 256 rows and four rounds of batches.",
         "deadline_s": f"{deadline}.",
-        "concurrency": f"batches in flight that were best, measured as {way}.",
-        "threads": f"{threads}, as it was measured.",
+        "concurrency": f"as many as were best, measured as {way}.",
+        "threads": f"{threads}.",
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 from autotune import artifact
 from autotune.errors import InvalidModel
 from autotune.handover.order import Order, Output
-from autotune.handover.writing import fill, literal, values_of
+from autotune.handover.writing import comment, fill, literal, values_of
 from autotune.inputs import are_by_place
 from autotune.records import Input
 from autotune.serving import ServingLimits
@@ -49,6 +49,8 @@ def write(order: Order, folder: Path) -> ServingLimits:
     several = len(outputs) > 1 or outputs[0].name != ""
     types = [*(["ArrayType"] * arrays), *used, *(["StructField", "StructType"] * several)]
     values = {
+        "batch_size": limits.way.batch_size,
+        "about_batch_size": comment("Rows in a batch: the tuned size. Nobody waits for one here."),
         "imports": ", ".join(sorted(types)),
         "return_type": _return_type(outputs, several),
         "outputs": _lines(f"({literal(o.name)}, {_dtype(o)}, {bool(o.axes)})" for o in outputs),

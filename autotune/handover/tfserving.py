@@ -12,7 +12,7 @@ from autotune.converters import quiet, reason_of
 from autotune.errors import InvalidModel
 from autotune.exports import questions_for
 from autotune.handover.order import Order
-from autotune.handover.writing import comment, fill, origin, quoted, shown, slug, values_of
+from autotune.handover.writing import about, comment, fill, origin, quoted, shown, slug, values_of
 from autotune.nesting import Nested, flatten
 from autotune.parity import compare, depth_of
 from autotune.serving import ServingLimits
@@ -54,8 +54,8 @@ def batching_parameters(order: Order, limits: ServingLimits) -> str:
     ]
     lines = [comment(origin(order.record, limits))]
     for name, value, reason in numbers:
-        lines += [comment(limits.reasons[reason]), f"{name} {{ value: {value} }}"]
-    lines.append(comment(f"A batch is filled up to the next of: {limits.reasons['sizes']}"))
+        lines += [about(limits, reason), f"{name} {{ value: {value} }}"]
+    lines.append(about(limits, "sizes"))
     lines += [f"allowed_batch_sizes: {size}" for size in limits.sizes]
     return "\n".join(lines) + "\n"
 

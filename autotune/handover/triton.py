@@ -11,7 +11,7 @@ from autotune.engines import FORMATS, why_not_installed
 from autotune.errors import EngineUnavailable
 from autotune.exports import Exports
 from autotune.handover.order import Order
-from autotune.handover.writing import comment, fill, origin, quoted, shown, slug, values_of
+from autotune.handover.writing import about, comment, fill, origin, quoted, shown, slug, values_of
 from autotune.nesting import leaf_names, revive
 from autotune.serving import ServingLimits
 from autotune.signature import Signature
@@ -113,7 +113,6 @@ def config(
     outputs: list[Tensor],
 ) -> str:
     """Return inference.ModelConfig in protobuf's text format."""
-    why = {number: comment(reason) for number, reason in limits.reasons.items()}
     machine = order.record.machine
     kind = "KIND_GPU" if machine and machine.device_kind == "gpu" else "KIND_CPU"
     preferred = ", ".join(map(str, sorted({limits.enough_rows, limits.batch_size})))
@@ -122,28 +121,29 @@ def config(
         comment(origin(order.record, limits)),
         f"name: {quoted(name)}",
         'backend: "onnxruntime"',
-        why["batch_size"],
+        about(limits, "batch_size"),
         f"max_batch_size: {limits.batch_size}",
         *(_tensor("input", tensor) for tensor in inputs),
         *(_tensor("output", tensor) for tensor in outputs),
         "dynamic_batching {",
-        comment(f"What is worth a batch, and a full one: {limits.reasons['enough_rows']}", "  "),
+        about(limits, "enough_rows", "  "),
         f"  preferred_batch_size: [ {preferred} ]",
-        comment(limits.reasons["max_wait_s"], "  "),
+        about(limits, "max_wait_s", "  "),
         f"  max_queue_delay_microseconds: {wait_us}",
         "  default_queue_policy {",
-        comment(f"Requests, as if of one row: {limits.reasons['queue_rows']}", "    "),
+        about(limits, "queue_rows", "    "),
+        "    # Triton counts requests: divide it by the rows that yours have.",
         f"    max_queue_size: {limits.queue_rows}",
-        comment(limits.reasons["deadline_s"], "    "),
+        about(limits, "deadline_s", "    "),
         "    timeout_action: REJECT",
         f"    default_timeout_microseconds: {deadline_us}",
         "  }",
         "}",
-        why["concurrency"],
+        about(limits, "concurrency"),
         f"instance_group [ {{ count: {limits.concurrency} kind: {kind} }} ]",
     ]
     if limits.threads:
-        lines += [why["threads"], _parameter("intra_op_thread_count", limits.threads)]
+        lines += [about(limits, "threads"), _parameter("intra_op_thread_count", limits.threads)]
     return "\n".join(lines) + "\n"
 
 

@@ -51,12 +51,10 @@ def values_of(order: Order, limits: ServingLimits) -> dict[str, object]:
         "queue_rows": limits.queue_rows,
         "deadline_s": round(limits.deadline_s, 6),
     }
-    about = {
-        f"about_{name}": comment(f"{_TITLES[name]}: {limits.reasons[name]}") for name in numbers
-    }
+    comments = {f"about_{name}": about(limits, name) for name in numbers}
     return {
         **numbers,
-        **about,
+        **comments,
         "retry_after_s": max(1, math.ceil(limits.queue_rows / limits.rows_per_s)),
         "cpus": limits.cpus or 1,
         "version": __version__,
@@ -77,6 +75,11 @@ _TITLES = {
 }
 
 
+def about(limits: ServingLimits, name: str, indent: str = "") -> str:
+    """Return a comment that says what one of the numbers is, and why it is that."""
+    return comment(f"{_TITLES[name]}: {limits.reasons[name]}", indent)
+
+
 def origin(record: TuningRecord, limits: ServingLimits) -> str:
     """Say in a sentence or two where the numbers come from."""
     device = f" on {record.machine.device}" if record.machine else ""
@@ -91,10 +94,10 @@ def origin(record: TuningRecord, limits: ServingLimits) -> str:
 def table(limits: ServingLimits) -> str:
     """List the numbers with their reasons, in Markdown."""
     values = {
-        "batch_size": f"{limits.batch_size} rows",
-        "enough_rows": f"{limits.enough_rows} rows",
+        "batch_size": _rows(limits.batch_size),
+        "enough_rows": _rows(limits.enough_rows),
         "max_wait_s": f"{limits.max_wait_s * 1e3:.3g} ms",
-        "queue_rows": f"{limits.queue_rows} rows",
+        "queue_rows": _rows(limits.queue_rows),
         "deadline_s": f"{limits.deadline_s * 1e3:.4g} ms",
         "concurrency": str(limits.concurrency),
         "threads": str(limits.threads or "-"),
@@ -103,6 +106,10 @@ def table(limits: ServingLimits) -> str:
     rows = ((_TITLES[name], value, limits.reasons[name]) for name, value in values.items())
     lines += [f"| {title} | {value} | {printable(reason)} |" for title, value, reason in rows]
     return "\n".join(lines)
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 def comment(text: str, indent: str = "") -> str:
