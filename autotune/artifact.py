@@ -6,12 +6,10 @@ that a folder may be copied around and tuned on each.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ import msgspec
 
 from autotune.engines import FORMATS
 from autotune.errors import InvalidInput, InvalidRecord
-from autotune.files import cannot_write, exchange, sha256_of, sync
+from autotune.files import check_writable, files_in, replacing_folder, sha256_of
 from autotune.matching import best_for, same_device, same_model
 from autotune.records import FORMAT_VERSION, Machine, TuningRecord
 from autotune.requirements import requirements_of
@@ -90,13 +88,7 @@ def check_target(folder: Path) -> None:
             f"{folder} exists and holds something else than a tuned predictor. "
             "Give the name of a new folder."
         )
-    existing = next(above for above in (folder, *folder.absolute().parents) if above.exists())
-    trial = existing / f".autotune.{secrets.token_hex(6)}"
-    try:
-        trial.mkdir()
-        trial.rmdir()
-    except OSError as error:
-        raise InvalidInput(f"{cannot_write(folder, error)} Give another folder.") from error
+    check_writable(folder)
 
 
 def is_tuned(folder: Path) -> bool:
@@ -108,12 +100,8 @@ def is_tuned(folder: Path) -> bool:
         return False
     known = {RECORD, MODEL, REQUIREMENTS, *_other_records(listed)}
     known |= set(filter(EXPORTED.fullmatch, listed))
-    found = {path.relative_to(folder).as_posix() for path in _files_in(folder)}
+    found = {path.relative_to(folder).as_posix() for path in files_in(folder)}
     return {RECORD, MODEL} <= listed <= known and found <= {MANIFEST, *listed}
-
-
-def _files_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
 
 
 def _other_records(names: Iterable[str]) -> list[str]:
@@ -141,11 +129,7 @@ def write(
         EnvironmentFault: It cannot be written.
     """
     check_target(folder)
-    folder = folder.absolute()
-    new = folder.with_name(f".{folder.name[:80]}.{secrets.token_hex(6)}")
-    made = [above for above in folder.parents if not above.exists()]
-    try:
-        new.mkdir(parents=True)
+    with replacing_folder(folder, MANIFEST) as new:
         put_model(new / MODEL)
         (new / RECORD).write_bytes(record.to_json())
         (new / REQUIREMENTS).write_text(requirements_of(record))
@@ -153,19 +137,19 @@ def write(
         for other in _kept(folder, record, new / MODEL):
             _put_beside(new, other.to_json())
             _put_export(new, other, folder)
-        files = {path.relative_to(new).as_posix(): sha256_of(path) for path in _files_in(new)}
+        files = {path.relative_to(new).as_posix(): sha256_of(path) for path in files_in(new)}
         manifest = Manifest(format_version=FORMAT_VERSION, files=files)
         (new / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
-        for path in (*new.rglob("*"), new):
-            sync(path)
-        _put_in_place(new, folder)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        for above in made:  # those that hold something now stay
-            with contextlib.suppress(OSError):
-                above.rmdir()
+
+
+def copy(tuned: Tuned, folder: Path) -> None:
+    """Copy a tuned directory that was read, to a folder that does not exist yet.
+
+    Raises:
+        InvalidRecord: It was changed meanwhile.
+    """
+    shutil.copytree(tuned.folder, folder)
+    read(folder)
 
 
 def _kept(folder: Path, record: TuningRecord, model: Path) -> list[TuningRecord]:
@@ -195,26 +179,6 @@ def _put_export(new: Path, record: TuningRecord, exports: Path | None) -> None:
 
 def _put_beside(folder: Path, data: bytes) -> None:
     (folder / f"record-{hashlib.sha256(data).hexdigest()[:12]}.json").write_bytes(data)
-
-
-def _put_in_place(new: Path, folder: Path) -> None:
-    """Rename `new` to `folder`; an older one is there until that moment, or comes back."""
-    old = new.with_name(f"{new.name}.old")
-    if folder.exists() and exchange(new, folder):
-        old = new
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            folder.rename(old)
-        try:
-            new.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
-    sync(folder.parent)
-    # First what makes it a tuned directory: nobody shall take what is half removed for one.
-    (old / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def read(folder: str | os.PathLike[str]) -> Tuned:

@@ -18,6 +18,7 @@ from autotune.commands.common import Debug, with_common_options
 from autotune.commands.compare import compare
 from autotune.commands.demo import demo
 from autotune.commands.doctor import doctor
+from autotune.commands.export import export
 from autotune.commands.predict import predict
 from autotune.commands.report import report
 from autotune.commands.show import show
@@ -114,7 +115,7 @@ def _options(
     """Options of all commands."""
 
 
-for command in (tune, predict, show, report, verify, compare, doctor, demo):
+for command in (tune, predict, show, report, verify, compare, export, doctor, demo):
     app.command()(with_common_options(command))
 
 

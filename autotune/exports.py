@@ -131,12 +131,12 @@ class Exports:
         Raises:
             EngineUnavailable: It does not.
         """
-        questions = list(_questions(self._model, self._example))
+        asked = list(questions_for(self._model, self._example))
         ports = input_ports(self._model, self._example)
-        _describe(path, ports, self._example, questions[0][1]).save(path.parent)
+        _describe(path, ports, self._example, asked[0][1]).save(path.parent)
         engine = (OnnxRuntimeEngine if path.suffix == ".onnx" else OpenVinoEngine)(path.parent)
         depth = depth_of(self._model)
-        for batch, answer in questions:
+        for batch, answer in asked:
             complaint = compare(engine(batch), answer, depth).complaint
             if complaint:
                 raise EngineUnavailable(f"its answers change: {complaint}.")
@@ -186,8 +186,8 @@ def _describe(path: Path, ports: list[Port], example: Nested, answer: Nested) ->
     return Signature(path.name, tuple(inputs), tuple(outputs), *layouts)
 
 
-def _questions(model: keras.Model, example: Nested) -> Iterator[tuple[Nested, Nested]]:
-    """Batches like the example, and the model's answers: several sizes, and another length."""
+def questions_for(model: keras.Model, example: Nested) -> Iterator[tuple[Nested, Nested]]:
+    """Yield batches like the example, and the model's answers: several sizes, another length."""
     free = [
         [axis for axis, size in enumerate(port.shape, 1) if size is None]
         for port in input_ports(model, example)

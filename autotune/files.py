@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, and hashes to tell whether one changed."""
+"""Files and folders that are whole or not there, and hashes to tell whether one changed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from autotune.errors import EnvironmentFault
+from autotune.errors import EnvironmentFault, InvalidInput
 
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE: renameat2(2)
 
@@ -56,6 +57,77 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
+    """Give a new folder beside `folder`; when the block ends well, it takes `folder`'s place.
+
+    An older one is there until that moment, or comes back. If the block raises, all is as it was.
+
+    Args:
+        folder: Where; folders above it are made.
+        marker: The file by which such a folder is known for what it is. Of an older one it goes
+            first: nobody shall take what is half removed for one.
+
+    Raises:
+        EnvironmentFault: It cannot be written, or the disk is full.
+    """
+    folder = folder.absolute()
+    new = folder.with_name(f".{folder.name[:80]}.{secrets.token_hex(6)}")
+    made = [above for above in folder.parents if not above.exists()]
+    try:
+        new.mkdir(parents=True)
+        yield new
+        for path in (*new.rglob("*"), new):
+            sync(path)
+        _put_in_place(new, folder, marker)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        for above in made:  # those that hold something now stay
+            with contextlib.suppress(OSError):
+                above.rmdir()
+
+
+def _put_in_place(new: Path, folder: Path, marker: str) -> None:
+    """Rename `new` to `folder`; an older one is there until that moment, or comes back."""
+    old = new.with_name(f"{new.name}.old")
+    if folder.exists() and exchange(new, folder):
+        old = new
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+    sync(folder.parent)
+    (old / marker).unlink(missing_ok=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written, or cannot be made, before any work is done.
+
+    Raises:
+        InvalidInput: It cannot.
+    """
+    existing = next(above for above in (folder, *folder.absolute().parents) if above.exists())
+    trial = existing / f".autotune.{secrets.token_hex(6)}"
+    try:
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        raise InvalidInput(f"{cannot_write(folder, error)} Give another folder.") from error
+
+
+def files_in(folder: Path) -> list[Path]:
+    """List all that is no folder below a folder, links to folders too, in order."""
+    return sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
 
 
 def sync(path: Path) -> None:

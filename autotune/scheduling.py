@@ -61,7 +61,7 @@ def schedule_for(
     With a budget the wait is also at most half of what one batch leaves of it; the other half is
     for what cannot be foreseen.
     """
-    curve = _curve(recommendation, record)
+    curve = curve_of(recommendation, record)
     tuned = recommendation.batch_size
     worthwhile = WORTHWHILE * tuned / curve[tuned][0]
     enough = min(size for size, (median_s, _) in curve.items() if size / median_s >= worthwhile)
@@ -79,8 +79,10 @@ def schedule_for(
     return Schedule(limit, limit, max_wait_s, False, max_queue_rows)
 
 
-def _curve(recommendation: Recommendation, record: TuningRecord) -> dict[int, tuple[float, float]]:
-    """Median and quantile of the call time in seconds by batch size, up to the tuned one."""
+def curve_of(
+    recommendation: Recommendation, record: TuningRecord
+) -> dict[int, tuple[float, float]]:
+    """Return median and quantile of the call time in seconds by batch size, up to the tuned one."""
     way, times = recommendation.candidate, dict[int, list[float]]()
     for outcome in record.outcomes:
         if isinstance(outcome, Measurement) and not outcome.is_disturbed:

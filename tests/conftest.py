@@ -108,3 +108,29 @@ def fake_driver(tmp_path: Path) -> Iterator[FakeDriver]:
     need_compiler()
     with FakeDriver(tmp_path).loaded() as driver:
         yield driver
+
+
+@pytest.fixture(scope="session")
+def tuned_folder(tmp_path_factory: pytest.TempPathFactory, keras: Any) -> Path:
+    """A tuned folder of a model with 10 numbers in and 3 out; rows and outputs lie beside it."""
+    from autotune.records import Input
+    from tests.handed import write_tuned
+
+    folder = tmp_path_factory.mktemp("tuned")
+    dense = [keras.layers.Dense(16, activation="relu"), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((10,), name="x"), *dense], name="net")
+    rows = np.random.default_rng(0).standard_normal((50, 10)).astype(np.float32)
+    np.save(folder / "rows.npy", rows)
+    np.save(folder / "expected.npy", model.predict(rows, verbose=0))
+    return write_tuned(folder / "tuned", model, Input("x", (10,), "float32"))
+
+
+@pytest.fixture(scope="session")
+def exported_folder(tuned_folder: Path, keras: Any) -> Path:
+    """The model of `tuned_folder` tuned to ONNX Runtime: a server that loads it needs no Keras."""
+    from autotune.records import Input
+    from tests.handed import write_tuned
+
+    model = keras.saving.load_model(tuned_folder / "model.keras", compile=False)
+    inputs = Input("x", (10,), "float32")
+    return write_tuned(tuned_folder.parent / "exported", model, inputs, engine="onnxruntime")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autotune import artifact
+from autotune import artifact, files
 from autotune.errors import InvalidInput, InvalidRecord
 from autotune.goal import Goal
 from autotune.outcomes import Candidate, Measurement
@@ -140,7 +140,7 @@ def test_an_older_one_is_replaced(
 ) -> None:
     """Writing again puts the new directory in the old one's place and leaves nothing of it."""
     if not in_one_step:  # as on a file system that cannot
-        monkeypatch.setattr(artifact, "exchange", lambda *_: False)
+        monkeypatch.setattr(files, "exchange", lambda *_: False)
     artifact.write(tuned, RECORD, put_other)
     assert artifact.read(tuned).model.read_bytes() == b"new weights"
     assert sorted(path.name for path in tuned.parent.iterdir()) == ["tuned"]

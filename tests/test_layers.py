@@ -88,11 +88,13 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "rowfiles": (4, "csvfiles errors foreign nesting workload", "numpy pyarrow"),
     "standing": (4, "comparing goal judging known outcomes", ""),
     "timing": (4, "disturbance flights guard nesting", ""),
+    "together": (4, "answers nesting", ""),
     "bounds": (5, "forecast goal judging known outcomes records standing", ""),
     "confirming": (5, "intervals judging outcomes standing", ""),
     "dispatching": (5, "answers errors gauges nesting queueing scheduling", ""),
     "engines": (5, "errors exports nesting parity", "keras"),
     "intake": (5, "errors foreign inputs nesting tables workload", "numpy"),
+    "jsonrows": (5, "errors inputs nesting records workload", "msgspec numpy"),
     "outfiles": (5, "errors files nesting parquetfiles rowfiles workload", "numpy"),
     "racing": (5, "judging outcomes standing", ""),
     "report.words": (5, "curves outcomes records units", ""),
@@ -154,6 +156,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "errors records report.captions report.drawing report.looks report.series",
         "altair vl_convert",
     ),
+    "serving": (8, "errors fallback outcomes records runner scheduling units", ""),
     "sources": (
         8,
         "backends engines errors fingerprint models nesting outcomes signature workload",
@@ -168,6 +171,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "standing strategy waiting",
         "msgspec optuna",
     ),
+    "handover.order": (
+        9,
+        "artifact errors inputs models nesting records serving signature workload",
+        "keras numpy",
+    ),
     "report.page": (
         9,
         "records report.charts report.facts report.looks report.series report.words",
@@ -181,6 +189,8 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras msgspec",
     ),
     "cutting": (10, "nesting outcomes pace runner runners splitting", ""),
+    "handover.curve": (10, "handover.order judging outcomes records report serving", ""),
+    "handover.writing": (10, "handover.order records report serving", ""),
     "keeper": (10, "bench models worker", "keras msgspec tensorflow"),
     "report.writing": (
         10,
@@ -191,8 +201,27 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "subjects": (10, "batchable errors files inputs modelfiles models worker workload", "keras"),
     "child": (11, "keeper worker", "msgspec"),
     "crew": (11, "cutting flights gathering mapped nesting", ""),
+    "handover.bentoml": (11, "artifact errors handover.order handover.writing serving", ""),
+    "handover.fastapi": (11, "artifact handover.order handover.writing serving", ""),
+    "handover.rayserve": (11, "artifact handover.order handover.writing serving", ""),
+    "handover.spark": (
+        11,
+        "artifact errors handover.order handover.writing inputs records serving",
+        "",
+    ),
+    "handover.tfserving": (
+        11,
+        "converters errors exports handover.order handover.writing nesting parity serving",
+        "keras numpy tensorflow",
+    ),
+    "handover.triton": (
+        11,
+        "engines errors exports handover.order handover.writing nesting serving signature",
+        "onnxruntime",
+    ),
     "checkup": (12, "child host nvml units worker", "msgspec"),
     "family": (12, "child host units", ""),
+    "handover": (12, "artifact errors files serving", "msgspec"),
     "predictor": (
         12,
         "artifact crew cutting fallback fitting gathering intake mapped nesting pace records "
@@ -242,6 +271,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "commands.compare": (18, "commands.options duel findings rowfiles terminal units", "typer"),
     "commands.demo": (18, "commands.options demo report terminal units", "typer"),
     "commands.doctor": (18, "checkup commands.options doctor terminal", ""),
+    "commands.export": (18, "commands.options handover", "typer"),
     "commands.predict": (18, "commands.options loading rowfiles scoring", "typer"),
     "commands.report": (18, "artifact commands.options records report report.writing", "typer"),
     "commands.show": (18, "artifact commands.options records report terminal", "typer"),
@@ -254,8 +284,9 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "commands.verify": (18, "commands.options findings rowfiles terminal units verifying", "typer"),
     "cli": (
         19,
-        "commands.common commands.compare commands.demo commands.doctor commands.predict "
-        "commands.report commands.show commands.tune commands.verify errors terminal",
+        "commands.common commands.compare commands.demo commands.doctor commands.export "
+        "commands.predict commands.report commands.show commands.tune commands.verify errors "
+        "terminal",
         "typer",
     ),
 }
