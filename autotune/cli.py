@@ -16,6 +16,7 @@ from typer.exceptions import Exit, TyperException
 from autotune import __version__
 from autotune.commands.demo import demo
 from autotune.commands.doctor import doctor
+from autotune.commands.plan import plan
 from autotune.commands.predict import predict
 from autotune.commands.show import show
 from autotune.commands.tune import tune
@@ -96,7 +97,7 @@ def _options(
     """Options of all commands. `--debug`, anywhere, shows the traceback of an error."""
 
 
-for command in (tune, predict, show, demo, doctor):
+for command in (tune, predict, show, plan, demo, doctor):
     app.command()(command)
 
 

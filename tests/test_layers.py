@@ -119,12 +119,14 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "msgspec",
     ),
     "refining": (7, "bounds judging ladder outcomes standing", ""),
+    "service": (7, "errors judging outcomes records runner splitting", "msgspec numpy"),
     "terminal": (7, "records report", "rich"),
     "bench": (
         8,
         "allocator batchable describe device engines host inputs lineup measure records workload",
         "keras",
     ),
+    "queue_simulation": (8, "scheduling service", ""),
     "sources": (
         8,
         "backends engines errors fingerprint models nesting outcomes signature workload",
@@ -137,6 +139,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "standing strategy",
         "msgspec optuna",
     ),
+    "replica": (9, "comparing queue_simulation scheduling service", "numpy"),
     "runners": (9, "intake nesting outcomes pace runner sources stats", "numpy optree"),
     "worker": (
         9,
@@ -147,11 +150,14 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "cutting": (10, "nesting outcomes pace runner runners splitting", ""),
     "keeper": (10, "bench models worker", "keras msgspec tensorflow"),
     "searching": (10, "driver errors goal judging outcomes records studies", "optuna"),
+    "setting": (10, "errors records replica scheduling service units", ""),
     "subjects": (10, "batchable errors files inputs modelfiles models worker workload", "keras"),
     "child": (11, "keeper worker", "msgspec"),
     "crew": (11, "cutting flights gathering mapped nesting", ""),
+    "plan": (11, "errors records service setting", "msgspec"),
     "checkup": (12, "child host nvml units worker", "msgspec"),
     "family": (12, "child host units", ""),
+    "plan_report": (12, "plan units", "rich"),
     "predictor": (
         12,
         "artifact crew cutting fallback fitting gathering intake mapped nesting pace records "
@@ -178,6 +184,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "commands.options": (17, "errors models", "msgspec typer"),
     "commands.demo": (18, "commands.options demo report terminal units", "typer"),
     "commands.doctor": (18, "checkup commands.options doctor terminal", ""),
+    "commands.plan": (
+        18,
+        "artifact commands.options plan plan_report records service terminal units",
+        "typer",
+    ),
     "commands.predict": (18, "commands.options loading nesting rowfiles", "typer"),
     "commands.show": (18, "artifact commands.options records report terminal", "typer"),
     "commands.tune": (
@@ -188,8 +199,8 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "cli": (
         19,
-        "commands.demo commands.doctor commands.predict commands.show commands.tune errors "
-        "terminal",
+        "commands.demo commands.doctor commands.plan commands.predict commands.show commands.tune "
+        "errors terminal",
         "typer",
     ),
 }
