@@ -82,7 +82,7 @@ class Setting:
         """Most requests a second within the limit; None where they are not more than `above`."""
         idle = IDLE * self._stable
         low, high = max(above, idle), self._stable
-        if high <= low or not self._meets(idle) or not self._meets(low):
+        if high <= low or not self._meets(low) or not self._meets(idle):
             return None
         if self._meets(high):
             return high

@@ -38,7 +38,7 @@ def test_times_are_plausible_for_any_curve_and_rows(
 
     Beyond the measured sizes they lie between those of the last one and its share by rows.
     """
-    times = Times(measured)[rows]
+    times = list(Times(measured)[rows])
     assert len(times) == LEVELS
     assert times == sorted(times)
     below = max((size for size in measured if size <= rows), default=min(measured))
