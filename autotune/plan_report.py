@@ -21,7 +21,7 @@ def summary(plan: Plan) -> RenderableType:
         f"setting    {_call(plan)}",
         f"a replica  {_replica(plan)}",
         f"first      {_first(plan)}",
-        f"Python     {format_seconds(plan.overhead.request_s)} a request assumed beside the model's calls "
+        f"Python     {format_seconds(plan.overhead.request_s)} a request assumed beside the model "
         "(--request-overhead)",
     ]
     notes = [Text(f"Note: {note}", style="yellow") for note in plan.warnings]

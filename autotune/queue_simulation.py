@@ -152,4 +152,4 @@ class Batcher:
     def _call_s(self, flights: int, rows: int) -> float:
         draw = self._draws[self._calls % len(self._draws)]
         self._calls += 1
-        return self._service.times(flights)[rows][draw]
+        return self._service.times(flights).seconds(rows, draw)

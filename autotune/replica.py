@@ -15,7 +15,7 @@ from autotune.scheduling import Schedule
 from autotune.service import LEVELS, Overhead, Service
 
 WARM_UP = 0.1  # share of the requests: a queue that begins empty is too short at first
-SEGMENTS = 16  # parts of a run whose quantiles are compared, to tell how exact that of all is
+SEGMENTS = 8  # parts of a run that are compared: as long as may be, to hold whole busy times
 # Where more requests come during one call than that, so many are followed for a batch, each for
 # several that come together: a call's 64th is no time to speak of.
 FOLLOWED = 64
@@ -53,14 +53,16 @@ class Run:
         """Return a quantile of the latency.
 
         Requests that meet in a queue are late together, so that the interval is not that of as
-        many independent ones: it comes from how segments of the run differ (batch means, Law and
-        Kelton, Simulation Modeling and Analysis, 9.5.3).
+        many independent ones. How exact the share of late ones is follows from how segments of
+        the run differ in it; its ends, read as quantiles, are those of the interval
+        (Heidelberger and Lewis, Quantile Estimation in Dependent Sequences, 1984).
         """
-        segments = np.array_split(self.latency_s, SEGMENTS)
-        spread = float(np.std([np.quantile(part, share) for part in segments], ddof=1))
-        half = t_quantile(SEGMENTS - 1) * spread / math.sqrt(SEGMENTS)
         value = float(np.quantile(self.latency_s, share))
-        return Estimate(value, value - half, value + half)
+        segments = np.array_split(self.latency_s > value, SEGMENTS)
+        spread = float(np.std([np.mean(part) for part in segments], ddof=1))
+        half = t_quantile(SEGMENTS - 1) * spread / math.sqrt(SEGMENTS)
+        low, high = np.quantile(self.latency_s, [max(0.0, share - half), min(1.0, share + half)])
+        return Estimate(value, float(low), float(high))
 
 
 class Replica:

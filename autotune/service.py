@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import bisect
 import functools
-from array import array
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -22,10 +20,8 @@ from autotune.records import Recommendation, TuningRecord
 from autotune.runner import SMALLER
 from autotune.splitting import Splitter
 
-LEVELS = 512  # quantiles that stand for the times of one size: a call in a thousand is told
+LEVELS = 4_096  # quantiles that stand for the times of one size: a call in thousands is told
 DRAWN = (np.arange(LEVELS) + 0.5) / LEVELS
-
-Floats = npt.NDArray[np.float64]
 
 
 class Overhead(Struct, frozen=True, kw_only=True):
@@ -67,7 +63,7 @@ MEASURED = Overhead(let_in_s=10e-6, answer_s=10e-6, batch_s=20e-6, wake_s=50e-6)
 NOTHING = Overhead(let_in_s=0.0, answer_s=0.0, batch_s=0.0, wake_s=0.0)
 
 
-class Times(dict[int, "array[float]"]):
+class Times:
     """Times of a call by its rows: `LEVELS` quantiles, evenly spaced, each as likely as the others.
 
     Between sizes that were measured each quantile lies on a straight line. Beyond them the line
@@ -78,40 +74,47 @@ class Times(dict[int, "array[float]"]):
         measured: Seconds of calls by rows.
         padded: Sizes that batches are padded to; none where they are run as they are.
 
+    Attributes:
+        sizes: Sizes that were measured, rising.
+
     Example:
         >>> times = Times({10: [1.0], 20: [1.5]})
-        >>> [round(times[rows][0], 2) for rows in (1, 10, 14, 40)]
+        >>> [round(times.seconds(rows, 0), 2) for rows in (1, 10, 14, 40)]
         [0.55, 1.0, 1.2, 2.5]
     """
 
     def __init__(self, measured: Mapping[int, Sequence[float]], padded: Sequence[int] = ()) -> None:
-        super().__init__()
         self.sizes = sorted(measured)
-        self._quantiles = [np.quantile(measured[size], DRAWN) for size in self.sizes]
+        quantiles = [np.quantile(measured[size], DRAWN) for size in self.sizes]
+        self._medians = [float(np.median(each)) for each in quantiles]
+        self._means = [float(np.mean(each)) for each in quantiles]
+        self._quantiles = [each.tolist() for each in quantiles]
         self._padded = sorted(padded)
+        self._mixed = functools.cache(self._mix)
 
-    def __missing__(self, rows: int) -> array[float]:
-        larger = bisect.bisect_left(self._padded, rows)
-        size = self._padded[larger] if larger < len(self._padded) else rows
-        self[rows] = times = array("d", self._at(size).tobytes())  # a quarter of a list
-        return times
+    def seconds(self, rows: int, draw: int) -> float:
+        """Seconds of a call, by the number of its quantile."""
+        below, share_below, above, share_above = self._mixed(rows)
+        quantiles = self._quantiles
+        return share_below * quantiles[below][draw] + share_above * quantiles[above][draw]
 
     def mean(self, rows: int) -> float:
         """Mean seconds of a call."""
-        return sum(self[rows]) / LEVELS
+        below, share_below, above, share_above = self._mixed(rows)
+        return share_below * self._means[below] + share_above * self._means[above]
 
-    def _at(self, rows: int) -> Floats:
-        sizes, quantiles = self.sizes, self._quantiles
-        place = bisect.bisect_left(sizes, rows)
-        if place == len(sizes):
-            return quantiles[-1] * self._share(rows, of=len(sizes) - 1, beside=len(sizes) - 2)
-        if sizes[place] == rows:
-            return quantiles[place]
+    def _mix(self, rows: int) -> tuple[int, float, int, float]:
+        """Places of two measured sizes, each with its share in the times of so many rows."""
+        larger = bisect.bisect_left(self._padded, rows)
+        size = self._padded[larger] if larger < len(self._padded) else rows
+        sizes, last = self.sizes, len(self.sizes) - 1
+        place = bisect.bisect_left(sizes, size)
+        if place > last:
+            return last, self._share(size, of=last, beside=last - 1), last, 0.0
         if place == 0:
-            return quantiles[0] * self._share(rows, of=0, beside=1)
-        below = sizes[place - 1]
-        weight = (rows - below) / (sizes[place] - below)
-        return (1 - weight) * quantiles[place - 1] + weight * quantiles[place]
+            return 0, self._share(size, of=0, beside=1), 0, 0.0
+        weight = (size - sizes[place - 1]) / (sizes[place] - sizes[place - 1])
+        return place - 1, 1 - weight, place, weight
 
     def _share(self, rows: int, of: int, beside: int) -> float:
         """Seconds of rows beyond the measured ones as a share of those of the size at the end."""
@@ -119,9 +122,8 @@ class Times(dict[int, "array[float]"]):
         low, high = sorted((1.0, rows / size))
         if len(self.sizes) == 1:
             return high
-        end_s, next_s = (float(np.median(self._quantiles[place])) for place in (of, beside))
-        row_s = (end_s - next_s) / (size - self.sizes[beside])
-        return min(high, max(low, 1.0 + (rows - size) * row_s / end_s))
+        row_s = (self._medians[of] - self._medians[beside]) / (size - self.sizes[beside])
+        return min(high, max(low, 1.0 + (rows - size) * row_s / self._medians[of]))
 
 
 class Service:

@@ -124,9 +124,7 @@ class Setting:
         return self.run(rate_per_s, requests).quantile(self._terms.quantile)
 
 
-def best_setting(
-    record: TuningRecord, service: Service, terms: Terms
-) -> tuple[Setting, float]:
+def best_setting(record: TuningRecord, service: Service, terms: Terms) -> tuple[Setting, float]:
     """Return the setting with which a replica carries most, and how many requests a second.
 
     First the batcher's own choice, then other waits, then smaller batches: an argument is passed

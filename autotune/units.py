@@ -99,7 +99,7 @@ def parse_rate(text: str, rows_per_request: int = 1) -> float:
     match = _RATE.fullmatch(text)
     if match is None:
         raise ValueError(
-            f'{text!r} is not a rate: expected a number (with k or M, if need be) in a second, '
+            f"{text!r} is not a rate: expected a number (with k or M, if need be) in a second, "
             'minute or hour, such as "1000/s", "5k/min" or "2000 rows/s".'
         )
     number, scale, what, unit = match.groups()

@@ -51,9 +51,7 @@ def test_the_real_batcher_makes_the_same_batches(
 ) -> None:
     """Requests that come while one is in flight are cut into the same batches, in both waits."""
     record = record_for(batch_size)
-    watched, batcher = serve(
-        Candidate(batch_size), model=MODEL, record=record, max_wait_s=wait_s
-    )
+    watched, batcher = serve(Candidate(batch_size), model=MODEL, record=record, max_wait_s=wait_s)
     with batcher:
         watched.door.clear()
         watched.at_door.clear()

@@ -99,7 +99,7 @@ def test_wait_and_batch_stay_within_the_budget(
 
 
 def test_a_smaller_batch_can_be_wished_for_and_a_larger_one_not() -> None:
-    """With max_batch_size no batch is larger, and fewer rows are enough; above it changes nothing."""
+    """With max_batch_size no batch is larger and fewer rows are enough; a larger one is ignored."""
     record = record_of(TUNED, call_s=TUNED_S, outcomes=CURVE)
     small = schedule_of(record, max_batch_size=100)
     assert (small.batch_size, small.enough_rows, small.follows_crowd) == (100, 100, True)

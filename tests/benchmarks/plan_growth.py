@@ -3,11 +3,10 @@
     python -m tests.benchmarks.plan_growth             # some six minutes
     python -m tests.benchmarks.plan_growth --short     # a minute and a half
 
-Tunes one model in a process that may use one core, then in one that may use all. Each plans from its
-record, and a MicroBatcher is set up so and sent the rate that was planned for it, to the last
-request of it: that is measured. How many replicas of the machine larger rates need is simulated. A
-core costs 1 an hour, so that prices are core-hours. What sends the requests runs on the same
-cores.
+Tunes one model in a process that may use one core, then in one that may use all. Each plans from
+its record, and a MicroBatcher is set up so and sent the rate that was planned for it: that is
+measured. How many replicas of the machine larger rates need is simulated. A core costs 1 an hour,
+so that prices are core-hours. What sends the requests runs on the same cores.
 """
 
 from __future__ import annotations
