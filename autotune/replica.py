@@ -19,6 +19,7 @@ SEGMENTS = 8  # parts of a run that are compared: as long as may be, to hold who
 # Where more requests come during one call than that, so many are followed for a batch, each for
 # several that come together: a call's 64th is no time to speak of.
 FOLLOWED = 64
+IDLE = 1e-5  # of the time a request is there: two meet once in 100,000
 FULL_BATCHES = 400  # of each thread, to tell the capacity
 DRAWS = 65_521  # a prime, so that calls and arrivals never repeat together
 _LEAST_SHARE = 0.001  # of the interpreter that is left to a thread, however many requests come
@@ -81,6 +82,7 @@ class Replica:
         call_share: Share of a thread's time that is the model's where the queue is never empty;
             the rest is Python's.
         capacity_per_s: Requests a second that it answers then.
+        idle_per_s: Requests a second that hardly ever meet.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Replica:
         self.schedule = schedule
         self._service, self._overhead, self._rows, self._seed = service, overhead, rows, seed
         self.capacity_per_s, self.call_share = self._when_full()
+        self.idle_per_s = IDLE / service.times(1).mean(rows)
 
     def run(self, rate_per_s: float, requests: int) -> Run:
         """Simulate so many requests, or groups of requests that come close together."""

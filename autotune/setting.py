@@ -17,14 +17,13 @@ from autotune.units import format_seconds
 # Above this share of the capacity queues take longer to build up than is simulated, and any
 # slowdown of the machine lets them grow without end.
 STABLE = 0.95
-IDLE = 0.001  # of the stable rate: requests that hardly ever meet
 WORTH = 1.02  # times the rate: an argument that gains less is not worth passing
 WAITS = (0.1, 0.25)  # of the limit
-PRECISION = 0.005  # of the highest rate
+PRECISION = 0.01  # of the highest rate
 REACHED = 0.99  # of the stable rate: nearer, it is no limit that keeps from more
-FIRST_LOOK, LAST_LOOK, CLOSER = 16_384, 262_144, 4  # requests of a simulation, until it is decided
-LATE = 200  # requests beyond the quantile that a simulation must have
-MOST_QUANTILE = 0.999  # which LAST_LOOK has LATE beyond
+FIRST_LOOK, LAST_LOOK = 16_384, 65_536  # requests of a simulation, at first and where in doubt
+LATE = 100  # requests beyond the quantile that a simulation must have
+MOST_QUANTILE = 0.999  # beyond it more requests would be needed than there is time for
 
 SaturatesFirst = Literal["latency", "model", "requests"]
 
@@ -80,7 +79,7 @@ class Setting:
 
     def highest_rate(self, above: float = 0.0) -> float | None:
         """Most requests a second within the limit; None where they are not more than `above`."""
-        idle = IDLE * self._stable
+        idle = self.replica.idle_per_s
         low, high = max(above, idle), self._stable
         if high <= low or not self._meets(low) or not self._meets(idle):
             return None
@@ -97,7 +96,7 @@ class Setting:
 
     def when_idle(self) -> Estimate:
         """The quantile of the time to an answer where requests hardly ever meet."""
-        return self._tail(IDLE * self._stable, FIRST_LOOK)
+        return self._tail(self.replica.idle_per_s, FIRST_LOOK)
 
     def saturates_first(self, highest: float) -> SaturatesFirst:
         """What keeps a replica that carries so much from carrying more."""
@@ -118,7 +117,7 @@ class Setting:
                 return True
             if tail.low > self._terms.limit_s or requests >= LAST_LOOK:
                 return False
-            requests *= CLOSER
+            requests = LAST_LOOK
 
     def _tail(self, rate_per_s: float, requests: int) -> Estimate:
         return self.run(rate_per_s, requests).quantile(self._terms.quantile)

@@ -62,7 +62,11 @@ def test_json_is_the_plan(record: str, capsys: pytest.CaptureFixture[str]) -> No
         ("--rate 5/s --p99 50ms --price -1", 2, ("price_per_hour", "-1")),
         ("--rate 5/s --p99 50ms --price nan", 2, ("price_per_hour", "nan")),
         ("--rate 5/s --p99 50ms --headroom -20%", 2, ("headroom", "-0.2")),
-        ("--rate 5/s --p99 50ms --rows-per-request 0", 2, ("rows-per-request", "0")),
+        (
+            "--rate 5/s --p99 50ms --rows-per-request 0",
+            2,
+            ("rows-per-request", "greater than or equal to 1"),
+        ),
         ("--rate 5/s --p99 50ms --request-overhead 5", 2, ("--request-overhead", "'5'")),
         ("--rate 5/s --p99 1us", 1, ("99 % of the requests within 1.00 us", "2.1")),
     ],

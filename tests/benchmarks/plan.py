@@ -106,16 +106,20 @@ def backlog_s(batch_size: int, batches: int) -> float:
 
 
 def alone_s(requests: int = 300) -> float:
-    """Seconds from a request coming to its answer while the thread sleeps, where nothing disturbs."""
+    """Seconds from a request to its answer where the thread slept and nothing disturbs."""
     _, batcher = instant(1, 0.0)
-    took = []
+    took: list[float] = []
     for _ in range(requests):
         time.sleep(0.002)
-        done: list[float] = []
+        done = threading.Event()
         start = time.perf_counter()
-        batcher.submit(ROW).add_done_callback(lambda _, done=done: done.append(time.perf_counter()))
-        time.sleep(0.002)
-        took.append(done[0] - start)
+
+        def note(_: object, start: float = start, done: threading.Event = done) -> None:
+            took.append(time.perf_counter() - start)
+            done.set()
+
+        batcher.submit(ROW).add_done_callback(note)
+        done.wait()
     batcher.close()
     return float(np.quantile(took, 0.25))
 
