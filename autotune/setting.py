@@ -135,6 +135,8 @@ def best_setting(record: TuningRecord, service: Service, terms: Terms) -> tuple[
 
     def settings() -> Iterator[Setting]:
         for wait_s in (None, 0.0, *(share * terms.limit_s for share in WAITS)):
+            if best and best.replica.schedule.batch_size <= terms.rows_per_request:
+                return  # a batch holds one request, and waits for no other
             yield Setting(record, service, terms, wait_s)
         for size in reversed(service.limits):
             if best and size < best.replica.schedule.batch_size:

@@ -16,7 +16,7 @@ from autotune.scheduling import Schedule, schedule_for
 from autotune.service import DRAWN, NOTHING, Overhead, Service
 from tests.batchers import record_of, timed
 
-MANY = 200_000  # requests
+MANY = 100_000  # requests
 ONE_BY_ONE = Schedule(1, 1, 0.0, False, 10**9)
 EXPONENTIAL_S = tuple((-np.log1p(-DRAWN)).tolist())  # calls of a second, exponentially distributed
 
@@ -47,7 +47,7 @@ def batching(
     return Replica(service, schedule, overhead, rows)
 
 
-@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
+@pytest.mark.parametrize("load", [0.3, 0.7])
 def test_constant_calls_wait_as_pollaczek_and_khinchine_say(load: float) -> None:
     """M/D/1: the mean wait is load / (2 (1 - load)) calls (Kleinrock, Queueing Systems, 5.7)."""
     latency_s = one_by_one([1.0, 1.0]).run(load, MANY).latency_s
@@ -55,7 +55,7 @@ def test_constant_calls_wait_as_pollaczek_and_khinchine_say(load: float) -> None
     assert latency_s.mean() - 1 == pytest.approx(load / (2 * (1 - load)), rel=0.05)
 
 
-@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
+@pytest.mark.parametrize("load", [0.3, 0.7])
 def test_exponential_calls_take_exponential_times(load: float) -> None:
     """M/M/1: the time to the answer is exponential with rate 1 - load (Kleinrock, 5.6)."""
     run = one_by_one(EXPONENTIAL_S).run(load, MANY)
@@ -68,19 +68,21 @@ def test_exponential_calls_take_exponential_times(load: float) -> None:
 
 def test_two_threads_wait_as_erlang_says() -> None:
     """M/M/2: the mean time is 1 / (1 - load^2) (Kleinrock, 3.5, with two servers)."""
-    for load in (0.4, 0.8):
+    for load in (0.4, 0.7):
         run = one_by_one(EXPONENTIAL_S, flights=2).run(2 * load, MANY)
         assert run.latency_s.mean() == pytest.approx(1 / (1 - load**2), rel=0.05)
 
 
 def test_the_interval_holds_what_theory_says() -> None:
-    """Of twenty short runs with other luck, fifteen or more have the true 99 % in theirs."""
-    expected = -math.log(0.01) / (1 - 0.7)
-    tails = [one_by_one(EXPONENTIAL_S, seed=n).run(0.7, 20_000).quantile(0.99) for n in range(20)]
-    assert sum(tail.low <= expected <= tail.high for tail in tails) >= 15
-    longer = [one_by_one(EXPONENTIAL_S, seed=n).run(0.7, 80_000).quantile(0.99) for n in range(4)]
-    widths = [fmean(tail.high - tail.low for tail in each) for each in (longer, tails)]
-    assert widths[0] < 0.8 * widths[1]
+    """Of twenty runs, fifteen or more have the true 99 % in theirs; longer ones are more exact."""
+    expected = -math.log(0.01) / (1 - 0.6)
+    short, long = (
+        [one_by_one(EXPONENTIAL_S, seed=n).run(0.6, requests).quantile(0.99) for n in range(20)]
+        for requests in (7_000, 28_000)
+    )
+    for tails in (short, long):
+        assert sum(tail.low <= expected <= tail.high for tail in tails) >= 15
+    assert fmean(t.high - t.low for t in long) < 0.7 * fmean(t.high - t.low for t in short)
 
 
 @pytest.mark.parametrize("flights", [1, 2, 3])

@@ -3,6 +3,7 @@
     python -m tests.benchmarks.plan             # some fifteen minutes
     python -m tests.benchmarks.plan --short     # two minutes: little tuning, short rounds
     python -m tests.benchmarks.plan --overhead  # ten seconds: what Python takes, for service.py
+    python -m tests.benchmarks.plan --queue     # six minutes: the queue alone
 
 Tunes three models, plans each for a million requests of one row a second from the record alone,
 and sets a MicroBatcher up as planned. Then requests come at shares of the rate that was planned
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -26,11 +28,12 @@ from typing import Any, cast
 import keras
 import numpy as np
 
-from autotune import Candidate, MicroBatcher, TunedPredictor, tune
+from autotune import Candidate, Measurement, MicroBatcher, TunedPredictor, TuningRecord, tune
 from autotune.plan import Plan, plan_capacity
 from autotune.replica import Replica, Run
 from autotune.scheduling import schedule_for
-from autotune.service import MEASURED, Overhead, Service
+from autotune.service import LEVELS, MEASURED, Overhead, Service
+from autotune.units import format_seconds
 from tests.batchers import record_of
 from tests.benchmarks.batching import digits, poisson
 from tests.benchmarks.nets import cnn, mlp, rows_for
@@ -68,6 +71,65 @@ def instant(batch_size: int, max_wait_s: float) -> tuple[Instant, MicroBatcher]:
     return predictor, MicroBatcher(
         cast(TunedPredictor, predictor), max_wait_s=max_wait_s, max_queue_rows=10**9
     )
+
+
+class Sleeping(Instant):
+    """A predictor that sleeps for as long as a record's calls took: only the queue is tried."""
+
+    def __init__(self, record: TuningRecord) -> None:
+        super().__init__(1)
+        assert record.recommendation is not None
+        self.record, self.recommendation = record, record.recommendation
+        self._times = Service(record).times(record.recommendation.concurrency)
+        self._random = np.random.default_rng(1)
+
+    def predict(self, x: Any) -> Any:
+        """Return the rows, after a while."""
+        if len(x):
+            time.sleep(self._times.seconds(len(x), int(self._random.integers(LEVELS))))
+        return x
+
+
+def sleeper(flights: int) -> TuningRecord:
+    """A record of calls of 50 to 150 ms, whose larger batches take little longer."""
+    noise = np.random.default_rng(0).gamma(16, 1 / 16, 500)
+    way = Candidate(32, concurrency=flights)
+    outcomes = [
+        Measurement(
+            Candidate(size, concurrency=flights), tuple(((0.1 + 2e-4 * size) * noise).tolist())
+        )
+        for size in (1, 32)
+    ]
+    return record_of(way, call_s=0.1064, outcomes=outcomes)
+
+
+def against_queue(seconds: float) -> None:
+    """Print the table of the queue alone, which hardly minds what else the machine does."""
+    print(
+        "| in flight | wait | load | p50 predicted | measured | p99 predicted | measured | off "
+        "| rows a batch predicted | measured |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    rows = np.zeros((64, 10), np.float32)
+    for flights, wait_s, share in itertools.product((1, 2), (None, 0.0, 0.05), (0.3, 0.8)):
+        record = sleeper(flights)
+        predictor = cast(TunedPredictor, Sleeping(record))
+        schedule = schedule_for(predictor.recommendation, record, wait_s)
+        replica = Replica(Service(record), schedule, MEASURED)
+        rate = share * replica.capacity_per_s
+        run = replica.run(rate, SIMULATED)
+        with MicroBatcher(predictor, max_wait_s=wait_s) as batcher:
+            took, _ = poisson(batcher, rows, rate, seconds)
+            size = batcher.figures.batch_rows.mean
+        middle, late = np.quantile(took, [0.5, 0.99])
+        expected = run.quantile(0.99).value
+        wait = "its own" if wait_s is None else format_seconds(wait_s)
+        print(
+            f"| {flights} | {wait} | {share:.0%} "
+            f"| {_ms(run.quantile(0.5).value)} | {_ms(middle)} | {_ms(expected)} | {_ms(late)} "
+            f"| {late / expected - 1:+.0%} | {run.batch_rows:.1f} | {size:.1f} |",
+            flush=True,
+        )
 
 
 ROW = np.zeros((1, 10), np.float32)
@@ -125,13 +187,15 @@ def alone_s(requests: int = 300) -> float:
 
 
 def measure_overhead(rounds: int = 7) -> Overhead:
-    """What Python takes here: medians of rounds."""
+    """What Python takes here: medians of rounds. So many requests never wait in a service."""
+    gc.disable()  # their number is what the collector would take its time for
     found = []
     for _ in range(rounds):
         small, large = backlog_s(1, 2_000), backlog_s(256, 40)
         answer_s = (large - small) / 255
         found.append((let_in_s(), answer_s, small - answer_s, alone_s(100)))
     let_in, answer, batch, alone = (median(each) for each in zip(*found, strict=True))
+    gc.enable()
     wake = max(0.0, alone - let_in - answer - batch)
     return Overhead(let_in_s=let_in, answer_s=answer, batch_s=batch, wake_s=wake)
 
@@ -227,12 +291,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--overhead", action="store_true")
+    parser.add_argument("--queue", action="store_true")
     parser.add_argument(
         "--calibrate", action="store_true", help="Measure the overhead, and use it."
     )
     options = parser.parse_args()
     if options.overhead:
         print(measure_overhead())
+        return
+    if options.queue:
+        against_queue(15.0 if options.short else 30.0)
         return
     overhead = measure_overhead() if options.calibrate else MEASURED
     print(f"Overhead: {overhead}\n")
