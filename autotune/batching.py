@@ -45,6 +45,8 @@ class MicroBatcher:
         max_wait_s: Longest that a request waits for company while a thread is free, in seconds;
             None chooses by the measured latency curve and the latency budget of the record.
         max_queue_rows: Rows that may wait; more are turned away. None takes a second of work.
+        max_batch_size: Most rows in a batch of several requests, if that is less than would be
+            chosen; None chooses as for the wait.
 
     Raises:
         InvalidInput: An argument is out of range.
@@ -60,14 +62,17 @@ class MicroBatcher:
         *,
         max_wait_s: float | None = None,
         max_queue_rows: int | None = None,
+        max_batch_size: int | None = None,
     ) -> None:
         if max_wait_s is not None and not 0 <= max_wait_s < math.inf:
             raise InvalidInput(f"max_wait_s must be 0 or more seconds, but got {max_wait_s!r}.")
-        if max_queue_rows is not None and max_queue_rows < 1:
-            raise InvalidInput(f"max_queue_rows must be at least 1, but got {max_queue_rows!r}.")
+        limits = {"max_queue_rows": max_queue_rows, "max_batch_size": max_batch_size}
+        for name, rows in limits.items():
+            if rows is not None and rows < 1:
+                raise InvalidInput(f"{name} must be at least 1, but got {rows!r}.")
         self._predictor = predictor
         self._schedule = schedule_for(
-            predictor.recommendation, predictor.record, max_wait_s, max_queue_rows
+            predictor.recommendation, predictor.record, max_wait_s, max_queue_rows, max_batch_size
         )
         self._dispatcher = Dispatcher(
             predictor.predict, predictor.recommendation.concurrency, self._schedule

@@ -19,6 +19,7 @@ from autotune.commands.compare import compare
 from autotune.commands.demo import demo
 from autotune.commands.doctor import doctor
 from autotune.commands.export import export
+from autotune.commands.plan import plan
 from autotune.commands.predict import predict
 from autotune.commands.report import report
 from autotune.commands.show import show
@@ -115,7 +116,7 @@ def _options(
     """Options of all commands."""
 
 
-for command in (tune, predict, show, report, verify, compare, export, doctor, demo):
+for command in (tune, predict, show, report, verify, compare, export, plan, doctor, demo):
     app.command()(with_common_options(command))
 
 

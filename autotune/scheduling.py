@@ -45,8 +45,11 @@ def schedule_for(
     record: TuningRecord,
     max_wait_s: float | None = None,
     max_queue_rows: int | None = None,
+    max_batch_size: int | None = None,
 ) -> Schedule:
-    """Choose the schedule; a `max_wait_s` that is given is kept to the letter.
+    """Choose the schedule; what is given is kept to the letter.
+
+    A `max_batch_size` above the chosen limit changes nothing: more rows were not found to pay.
 
     The record's curve gives the median and the quantile of the call time for each batch size
     that was measured in the recommended way. Two sizes are read from it:
@@ -71,6 +74,8 @@ def schedule_for(
             [enough, *(size for size, (_, late_s) in curve.items() if 2 * late_s <= budget_s)]
         )
         wait_s = min(wait_s, max(0.0, budget_s - curve[limit][1]) / 2)
+    if max_batch_size is not None:
+        limit, enough = min(limit, max_batch_size), min(enough, max_batch_size)
     if max_queue_rows is None:
         least = max(_LEAST_QUEUE_ROWS, _LEAST_QUEUE_BATCHES * tuned * recommendation.concurrency)
         max_queue_rows = max(least, round(recommendation.rows_per_s * _QUEUE_S))

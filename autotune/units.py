@@ -18,7 +18,10 @@ _BYTES = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
-_QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\d]+)\s*")
+_NUMBER = r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
+_QUANTITY = re.compile(rf"\s*{_NUMBER}\s*([^\s\d]+)\s*")
+_THOUSANDS = {"": 1.0, "k": 1e3, "M": 1e6}
+_RATE = re.compile(rf"\s*{_NUMBER}\s*([kM]?)\s*(rows|requests)?\s*/\s*(s|min|h)\s*")
 
 
 def _parse(text: str, units: dict[str, float], what: str, example: str) -> float:
@@ -81,6 +84,31 @@ def parse_share(text: str) -> float:
         raise ValueError(f'{text!r} is not a share, such as "95%" or "0.95".') from None
 
 
+def parse_rate(text: str, rows_per_request: int = 1) -> float:
+    """Read a rate, such as "1000000/s" or "5k/min", in requests a second.
+
+    A rate in rows, such as "2000 rows/s", is one of as many requests as they make.
+
+    Example:
+        >>> parse_rate("5k/s"), parse_rate("90 requests/min"), parse_rate("2000 rows/s", 4)
+        (5000.0, 1.5, 500.0)
+
+    Raises:
+        ValueError: `text` is not a positive number of requests or rows in a unit of time.
+    """
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            f"{text!r} is not a rate: expected a number (with k or M, if need be) in a second, "
+            'minute or hour, such as "1000/s", "5k/min" or "2000 rows/s".'
+        )
+    number, scale, what, unit = match.groups()
+    value = float(number) * _THOUSANDS[scale] / _SECONDS[unit]
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f'A rate must be positive and finite, such as "5k/s", but got {text!r}.')
+    return value / rows_per_request if what == "rows" else value
+
+
 def format_seconds(seconds: float) -> str:
     """Write a time with three digits and the unit that suits it.
 
@@ -109,17 +137,17 @@ def format_bytes(amount: float) -> str:
     return f"{amount:.0f} B"
 
 
-def format_rate(rows_per_s: float) -> str:
-    """Write a number of rows per second.
+def format_rate(per_s: float, what: str = "rows") -> str:
+    """Write a number of rows, or of something else, per second.
 
     Example:
         >>> format_rate(1234567.8), format_rate(22.34)
         ('1,230,000 rows/s', '22.3 rows/s')
     """
-    if rows_per_s >= 100:
-        digits = max(0, math.floor(math.log10(rows_per_s)) - 2)
-        return f"{round(rows_per_s, -digits):,.0f} rows/s"
-    return f"{_three_digits(rows_per_s)} rows/s"
+    if per_s >= 100:
+        digits = max(0, math.floor(math.log10(per_s)) - 2)
+        return f"{round(per_s, -digits):,.0f} {what}/s"
+    return f"{_three_digits(per_s)} {what}/s"
 
 
 def _three_digits(value: float) -> str:

@@ -253,7 +253,13 @@ def test_rows_that_do_not_fit_are_refused_at_the_door(rows: Any, words: str) -> 
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_wait_s": -1}, {"max_wait_s": float("nan")}, {"max_queue_rows": 0}]
+    "options",
+    [
+        {"max_wait_s": -1},
+        {"max_wait_s": float("nan")},
+        {"max_queue_rows": 0},
+        {"max_batch_size": 0},
+    ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
     """The message names the option and what came, and no thread is left behind."""

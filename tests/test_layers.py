@@ -146,11 +146,13 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "",
     ),
     "report.markdown": (7, "curves records report.repeating report.text report.words units", ""),
+    "service": (7, "errors judging outcomes records runner splitting", "msgspec numpy"),
     "bench": (
         8,
         "allocator batchable describe device engines host inputs lineup measure records workload",
         "keras",
     ),
+    "queue_simulation": (8, "scheduling service", ""),
     "report.charts": (
         8,
         "errors records report.captions report.drawing report.looks report.series",
@@ -176,6 +178,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "artifact errors inputs models nesting records serving signature workload",
         "keras numpy",
     ),
+    "replica": (9, "comparing queue_simulation scheduling service", "numpy"),
     "report.page": (
         9,
         "records report.charts report.facts report.looks report.series report.words",
@@ -198,6 +201,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "",
     ),
     "searching": (10, "driver errors goal judging outcomes records studies", "optuna"),
+    "setting": (10, "errors records replica scheduling service units", ""),
     "subjects": (10, "batchable errors files inputs modelfiles models worker workload", "keras"),
     "child": (11, "keeper worker", "msgspec"),
     "crew": (11, "cutting flights gathering mapped nesting", ""),
@@ -219,9 +223,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "engines errors exports handover.order handover.writing nesting serving signature",
         "onnxruntime",
     ),
+    "plan": (11, "errors records service setting", "msgspec"),
     "checkup": (12, "child host nvml units worker", "msgspec"),
     "family": (12, "child host units", ""),
     "handover": (12, "artifact errors files serving", "msgspec"),
+    "plan_report": (12, "plan units", "rich"),
     "predictor": (
         12,
         "artifact crew cutting fallback fitting gathering intake mapped nesting pace records "
@@ -272,6 +278,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "commands.demo": (18, "commands.options demo report terminal units", "typer"),
     "commands.doctor": (18, "checkup commands.options doctor terminal", ""),
     "commands.export": (18, "commands.options handover", "typer"),
+    "commands.plan": (
+        18,
+        "artifact commands.options plan plan_report records service terminal units",
+        "typer",
+    ),
     "commands.predict": (18, "commands.options loading rowfiles scoring", "typer"),
     "commands.report": (18, "artifact commands.options records report report.writing", "typer"),
     "commands.show": (18, "artifact commands.options records report terminal", "typer"),
@@ -285,8 +296,8 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "cli": (
         19,
         "commands.common commands.compare commands.demo commands.doctor commands.export "
-        "commands.predict commands.report commands.show commands.tune commands.verify errors "
-        "terminal",
+        "commands.plan commands.predict commands.report commands.show commands.tune "
+        "commands.verify errors terminal",
         "typer",
     ),
 }

@@ -96,3 +96,13 @@ def test_wait_and_batch_stay_within_the_budget(
     assert schedule.max_wait_s + seconds(schedule.batch_size) <= goal.latency_budget_s * (1 + 1e-9)
     speed = schedule.batch_size / seconds(schedule.batch_size)
     assert speed >= WORTHWHILE * (1 - 1e-9) * tuned / seconds(tuned)
+
+
+def test_a_smaller_batch_can_be_wished_for_and_a_larger_one_not() -> None:
+    """With max_batch_size no batch is larger and fewer rows are enough; a larger one is ignored."""
+    record = record_of(TUNED, call_s=TUNED_S, outcomes=CURVE)
+    small = schedule_of(record, max_batch_size=100)
+    assert (small.batch_size, small.enough_rows, small.follows_crowd) == (100, 100, True)
+    both = schedule_of(record, max_batch_size=100, max_wait_s=0.5)
+    assert both == Schedule(100, 100, 0.5, False, both.max_queue_rows)
+    assert schedule_of(record, max_batch_size=10**6) == schedule_of(record)

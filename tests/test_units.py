@@ -11,6 +11,7 @@ from autotune.units import (
     format_rate,
     format_seconds,
     parse_bytes,
+    parse_rate,
     parse_seconds,
     parse_share,
 )
@@ -120,3 +121,36 @@ def test_memory_is_shown_in_binary_units(amount: int, text: str) -> None:
 def test_a_rate_has_thousands_apart(rows_per_s: float, text: str) -> None:
     """Rates are rounded to three digits, with a comma between thousands."""
     assert format_rate(rows_per_s) == text
+
+
+@given(
+    st.floats(1e-3, 1e6),
+    st.sampled_from(["", "k", "M"]),
+    st.sampled_from(["/s", " / min", "requests/h", " rows/s"]),
+)
+def test_a_number_of_requests_in_a_time_is_a_rate(number: float, scale: str, unit: str) -> None:
+    """A number, perhaps in thousands or millions, and a unit of time are so many a second."""
+    thousands = {"": 1, "k": 1e3, "M": 1e6}[scale]
+    seconds = {"s": 1, "n": 60, "h": 3600}[unit[-1]]
+    expected = pytest.approx(number * thousands / seconds)
+    assert parse_rate(f"{number!r}{scale}{unit}") == expected
+
+
+def test_a_rate_of_rows_is_one_of_fewer_requests() -> None:
+    """Rows are shared out among requests; requests are counted as they are."""
+    assert parse_rate("100 rows/s", 4) == 25
+    assert parse_rate("100 requests/s", 4) == parse_rate("100/s", 4) == 100
+
+
+@pytest.mark.parametrize("text", ["", "5", "/s", "5/", "5 k /parsec", "5 cows/s", "5 per s", "5s"])
+def test_a_rate_needs_a_number_and_a_time(text: str) -> None:
+    """Text that is no rate is refused with examples of one."""
+    with pytest.raises(ValueError, match=r'not a rate: .*"1000/s", "5k/min" or "2000 rows/s"'):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize("text", ["0/s", "-5k/s", "1e400/s"])
+def test_a_rate_is_positive_and_finite(text: str) -> None:
+    """No requests, and endlessly many, are refused."""
+    with pytest.raises(ValueError, match=f"positive and finite.*'{text}'"):
+        parse_rate(text)

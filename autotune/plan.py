@@ -1,0 +1,232 @@
+"""Capacity: from the record of a tuning and an arrival rate to the batcher's setting and replicas.
+
+Arrivals are Poisson and split evenly, so that each replica sees Poisson arrivals of its share of
+the rate. One replica is simulated, with the record's own call times; how many are needed follows
+from the highest rate that one carries within the limit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from msgspec import Struct
+
+from autotune.errors import InvalidInput
+from autotune.records import TuningRecord
+from autotune.service import MEASURED, Overhead, Service
+from autotune.setting import MOST_QUANTILE, SaturatesFirst, Setting, Terms, best_setting
+
+RATES = tuple(10.0**power for power in range(1, 7))
+REQUESTS = 65_536  # of the simulation that a line of the table comes from
+
+
+class Load(Struct, frozen=True, kw_only=True):
+    """What an arrival rate needs, and what its callers see.
+
+    Attributes:
+        rate_per_s: Requests a second.
+        replicas: Batchers, each with a machine like the tuned one to itself.
+        utilisation: Share of a batcher's threads that is busy.
+        batch_rows: Mean rows in a batch.
+        latency_s: Median seconds from a request's coming to its answer.
+        latency_quantile_s: The same at the plan's quantile.
+        latency_quantile_low_s: Lower end of its 95 % interval: what chance does to a simulation.
+        latency_quantile_high_s: Upper end.
+        cost_per_hour: Of all replicas; None where no price was given.
+    """
+
+    rate_per_s: float
+    replicas: int
+    utilisation: float
+    batch_rows: float
+    latency_s: float
+    latency_quantile_s: float
+    latency_quantile_low_s: float
+    latency_quantile_high_s: float
+    cost_per_hour: float | None
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """How to serve an arrival rate within a limit.
+
+    Attributes:
+        limit_s: Longest time to an answer, in seconds, at `quantile`.
+        quantile: Which quantile of the time to an answer is held against it.
+        rows_per_request: Rows of each request.
+        headroom: By which share the rate may rise before the limit is missed.
+        overhead: What Python was taken to need beside the model's calls.
+        batch_size: Most rows in a batch.
+        max_wait_s: Argument of `MicroBatcher`; None for its own choice.
+        max_batch_size: Argument of `MicroBatcher`; None for its own choice.
+        max_queue_rows: Argument of `MicroBatcher`: who finds more rows waiting would come too late.
+        requests_per_s: Most requests a second that a replica answers within the limit.
+        rows_per_s_limit: Most rows a second that a replica answers at all, in full batches.
+        saturates_first: What keeps a replica from answering more: "latency" where the limit is
+            missed while there is time left, "model" where its calls, and "requests" where letting
+            in and answering fill that time.
+        load: The rate that was asked for.
+        loads: It and other rates, rising.
+        warnings: What a reader should know before trusting the figures.
+    """
+
+    limit_s: float
+    quantile: float
+    rows_per_request: int
+    headroom: float
+    overhead: Overhead
+    batch_size: int
+    max_wait_s: float | None
+    max_batch_size: int | None
+    max_queue_rows: int
+    requests_per_s: float
+    rows_per_s_limit: float
+    saturates_first: SaturatesFirst
+    load: Load
+    loads: tuple[Load, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def arguments(self) -> dict[str, float]:
+        """What to pass to `MicroBatcher`, by name."""
+        passed = {"max_wait_s": self.max_wait_s, "max_batch_size": self.max_batch_size}
+        given = {name: value for name, value in passed.items() if value is not None}
+        return {**given, "max_queue_rows": self.max_queue_rows}
+
+
+def plan_capacity(
+    record: TuningRecord,
+    rate_per_s: float,
+    limit_s: float,
+    *,
+    quantile: float = 0.99,
+    rows_per_request: int = 1,
+    headroom: float = 0.2,
+    price_per_hour: float | None = None,
+    overhead: Overhead = MEASURED,
+    rates: Iterable[float] = RATES,
+    seed: int = 0,
+) -> Plan:
+    """Plan how to serve requests that come at a rate, by simulation.
+
+    Args:
+        record: A tuning run on a machine like those that will serve.
+        rate_per_s: Requests a second, in all.
+        limit_s: Longest time from a request's coming to its answer, in seconds, at `quantile`.
+        quantile: Which quantile of that time is held against `limit_s`; at most 0.999.
+        rows_per_request: Rows of each request.
+        headroom: By which share the rate may rise before the limit is missed.
+        price_per_hour: Of one replica.
+        overhead: What Python takes for each request beside the model's calls.
+        rates: Other rates to tell of.
+        seed: Of the simulation.
+
+    Returns:
+        The setting with which a replica carries most, and how many replicas there must be.
+
+    Raises:
+        InvalidInput: An argument is out of range.
+        InvalidRecord: The record has no recommendation.
+        NoFeasibleBatchSize: The limit is missed even by a replica that has nothing else to do.
+
+    Example:
+        >>> from autotune import Candidate, Goal, Measurement
+        >>> from autotune.recommend import recommend
+        >>> from autotune.outcomes import Block
+        >>> from autotune.standing import Standing
+        >>> timed = [Measurement(Candidate(rows), (0.001 * rows**0.5,) * 9) for rows in (1, 4, 16)]
+        >>> standing = Standing(Goal(), None, [Block(each, 1) for each in timed])
+        >>> record = TuningRecord(
+        ...     goal=Goal(), outcomes=tuple(timed), recommendation=recommend(standing))
+        >>> plan = plan_capacity(record, rate_per_s=10_000, limit_s=0.050)
+        >>> plan.load.replicas, plan.batch_size
+        (4, 16)
+    """
+    others = sorted({*rates, rate_per_s})
+    _check(limit_s, quantile, rows_per_request, headroom, price_per_hour, others)
+    terms = Terms(limit_s, quantile, rows_per_request, overhead, seed)
+    service = Service(record)
+    setting, highest = best_setting(record, service, terms)
+
+    def load_of(rate: float) -> Load:
+        replicas = math.ceil(rate * (1 + headroom) / highest)
+        cost = None if price_per_hour is None else price_per_hour * replicas
+        return _load(setting, rate, replicas, quantile, cost)
+
+    loads = {rate: load_of(rate) for rate in others}
+    rows_per_s = setting.replica.capacity_per_s * rows_per_request
+    batch_size = setting.replica.schedule.batch_size
+    return Plan(
+        limit_s=limit_s,
+        quantile=quantile,
+        rows_per_request=rows_per_request,
+        headroom=headroom,
+        overhead=overhead,
+        batch_size=batch_size,
+        max_wait_s=setting.max_wait_s,
+        max_batch_size=setting.max_batch_size,
+        max_queue_rows=max(batch_size, rows_per_request, round(rows_per_s * limit_s)),
+        requests_per_s=highest,
+        rows_per_s_limit=rows_per_s,
+        saturates_first=setting.saturates_first(highest),
+        load=loads[rate_per_s],
+        loads=tuple(loads.values()),
+        warnings=tuple(_warnings(record, service, loads.values())),
+    )
+
+
+def _load(
+    setting: Setting, rate_per_s: float, replicas: int, quantile: float, cost: float | None
+) -> Load:
+    run = setting.run(rate_per_s / replicas, REQUESTS)
+    late = run.quantile(quantile)
+    return Load(
+        rate_per_s=rate_per_s,
+        replicas=replicas,
+        utilisation=run.utilisation,
+        batch_rows=run.batch_rows,
+        latency_s=run.quantile(0.5).value,
+        latency_quantile_s=late.value,
+        latency_quantile_low_s=late.low,
+        latency_quantile_high_s=late.high,
+        cost_per_hour=cost,
+    )
+
+
+def _warnings(record: TuningRecord, service: Service, loads: Iterable[Load]) -> Iterator[str]:
+    smallest = service.limits[0]
+    if min(load.batch_rows for load in loads) < smallest / 2:
+        yield (
+            f"No batch of fewer than {smallest} rows was measured in the recommended way: the "
+            "times of smaller ones are guessed."
+        )
+    if service.recommendation.confidence == "low":
+        yield "The tuning was not settled: its times may be off. Tune with a larger --budget."
+    if record.warnings:
+        yield "The record itself has warnings: autotune show tells them."
+
+
+def _check(
+    limit_s: float,
+    quantile: float,
+    rows_per_request: int,
+    headroom: float,
+    price_per_hour: float | None,
+    rates: Sequence[float],
+) -> None:
+    for rate in rates:
+        if not 0 < rate < math.inf:
+            raise InvalidInput(f"A rate must be positive and finite, but got {rate!r}.")
+    if not 0 < limit_s < math.inf:
+        raise InvalidInput(f"limit_s must be positive and finite, but got {limit_s!r}.")
+    if not 0 < quantile <= MOST_QUANTILE:
+        raise InvalidInput(
+            f"quantile must be more than 0 and at most {MOST_QUANTILE}, but got {quantile!r}."
+        )
+    if not isinstance(rows_per_request, int) or rows_per_request < 1:
+        raise InvalidInput(
+            f"rows_per_request must be a whole number of at least 1, but got {rows_per_request!r}."
+        )
+    for name, amount in {"headroom": headroom, "price_per_hour": price_per_hour}.items():
+        if amount is not None and not 0 <= amount < math.inf:
+            raise InvalidInput(f"{name} must be 0 or more, but got {amount!r}.")

@@ -1,0 +1,344 @@
+"""Plans against reality: the MicroBatcher at the planned setting, under open-loop Poisson load.
+
+    python -m tests.benchmarks.plan             # some fifteen minutes
+    python -m tests.benchmarks.plan --short     # two minutes: little tuning, short rounds
+    python -m tests.benchmarks.plan --overhead  # ten seconds: what Python takes, for service.py
+    python -m tests.benchmarks.plan --queue     # six minutes: the queue alone
+
+Tunes three models, plans each for a million requests of one row a second from the record alone,
+and sets a MicroBatcher up as planned. Then requests come at shares of the rate that was planned
+for a replica, several times each; in the end as fast as they are let in, which is the limit that
+was planned. Latency counts from when a request was due. What sends the requests runs in the same
+process and takes its share of the interpreter, as a service would. Nothing else should run
+meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any, cast
+
+import keras
+import numpy as np
+
+from autotune import Candidate, Measurement, MicroBatcher, TunedPredictor, TuningRecord, tune
+from autotune.plan import Plan, plan_capacity
+from autotune.replica import Replica, Run
+from autotune.scheduling import schedule_for
+from autotune.service import LEVELS, MEASURED, Overhead, Service
+from autotune.units import format_seconds
+from tests.batchers import record_of
+from tests.benchmarks.batching import digits, poisson
+from tests.benchmarks.nets import cnn, mlp, rows_for
+
+RATE = 1e6
+LOADS = (0.3, 0.6, 0.8)
+ASKED_LATENCY, ASKED_LIMIT, ASKED_PLAN_S = 0.25, 0.10, 10.0
+SIMULATED = 131_072  # requests
+# model, rows of the sample, limit of the 99 % quantile
+CASES: list[tuple[Callable[[], keras.Model], int, float]] = [
+    (mlp, 8_192, 0.02),
+    (digits, 8_192, 0.02),
+    (cnn, 2_048, 0.05),
+]
+
+
+class Instant:
+    """A predictor that takes no time, with a gate: what is left is the batcher's own time."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.record = record_of(Candidate(batch_size))
+        self.recommendation = self.record.recommendation
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def predict(self, x: Any) -> Any:
+        """Return the rows, when the gate is open."""
+        self.gate.wait()
+        return x
+
+
+def instant(batch_size: int, max_wait_s: float) -> tuple[Instant, MicroBatcher]:
+    """A batcher over such a predictor."""
+    predictor = Instant(batch_size)
+    return predictor, MicroBatcher(
+        cast(TunedPredictor, predictor), max_wait_s=max_wait_s, max_queue_rows=10**9
+    )
+
+
+class Sleeping(Instant):
+    """A predictor that sleeps for as long as a record's calls took: only the queue is tried."""
+
+    def __init__(self, record: TuningRecord) -> None:
+        super().__init__(1)
+        assert record.recommendation is not None
+        self.record, self.recommendation = record, record.recommendation
+        self._times = Service(record).times(record.recommendation.concurrency)
+        self._random = np.random.default_rng(1)
+
+    def predict(self, x: Any) -> Any:
+        """Return the rows, after a while."""
+        if len(x):
+            time.sleep(self._times.seconds(len(x), int(self._random.integers(LEVELS))))
+        return x
+
+
+def sleeper(flights: int) -> TuningRecord:
+    """A record of calls of 50 to 150 ms, whose larger batches take little longer."""
+    noise = np.random.default_rng(0).gamma(16, 1 / 16, 500)
+    way = Candidate(32, concurrency=flights)
+    outcomes = [
+        Measurement(
+            Candidate(size, concurrency=flights), tuple(((0.1 + 2e-4 * size) * noise).tolist())
+        )
+        for size in (1, 32)
+    ]
+    return record_of(way, call_s=0.1064, outcomes=outcomes)
+
+
+def against_queue(seconds: float) -> None:
+    """Print the table of the queue alone, which hardly minds what else the machine does."""
+    print(
+        "| in flight | wait | load | p50 predicted | measured | p99 predicted | measured | off "
+        "| rows a batch predicted | measured |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    rows = np.zeros((64, 10), np.float32)
+    for flights, wait_s, share in itertools.product((1, 2), (None, 0.0, 0.05), (0.3, 0.8)):
+        record = sleeper(flights)
+        predictor = cast(TunedPredictor, Sleeping(record))
+        schedule = schedule_for(predictor.recommendation, record, wait_s)
+        replica = Replica(Service(record), schedule, MEASURED)
+        rate = share * replica.capacity_per_s
+        run = replica.run(rate, SIMULATED)
+        with MicroBatcher(predictor, max_wait_s=wait_s) as batcher:
+            took, _ = poisson(batcher, rows, rate, seconds)
+            size = batcher.figures.batch_rows.mean
+        middle, late = np.quantile(took, [0.5, 0.99])
+        expected = run.quantile(0.99).value
+        wait = "its own" if wait_s is None else format_seconds(wait_s)
+        print(
+            f"| {flights} | {wait} | {share:.0%} "
+            f"| {_ms(run.quantile(0.5).value)} | {_ms(middle)} | {_ms(expected)} | {_ms(late)} "
+            f"| {late / expected - 1:+.0%} | {run.batch_rows:.1f} | {size:.1f} |",
+            flush=True,
+        )
+
+
+ROW = np.zeros((1, 10), np.float32)
+
+
+def let_in_s(requests: int = 20_000) -> float:
+    """Seconds of the processor to put a request in the queue; what others take does not count."""
+    _, batcher = instant(10**8, 3600.0)
+    batcher.submit(ROW)
+    start = time.thread_time()
+    for _ in range(requests):
+        batcher.submit(ROW)
+    spent = time.thread_time() - start
+    batcher.close(drain=False)
+    return spent / requests
+
+
+def backlog_s(batch_size: int, batches: int) -> float:
+    """Seconds of the processor for a batch out of many that wait."""
+    predictor, batcher = instant(batch_size, 0.0)
+    batcher.submit(ROW).result()
+    predictor.gate.clear()
+    held = batcher.submit(ROW)
+    time.sleep(0.05)
+    done = threading.Event()
+    for _ in range(batches * batch_size - 1):
+        batcher.submit(ROW)
+    batcher.submit(ROW).add_done_callback(lambda _: done.set())
+    start = time.process_time()
+    predictor.gate.set()
+    done.wait()
+    spent = time.process_time() - start
+    held.result()
+    batcher.close()
+    return spent / batches
+
+
+def alone_s(requests: int = 300) -> float:
+    """Seconds from a request to its answer where the thread slept and nothing disturbs."""
+    _, batcher = instant(1, 0.0)
+    took: list[float] = []
+    for _ in range(requests):
+        time.sleep(0.002)
+        done = threading.Event()
+        start = time.perf_counter()
+
+        def note(_: object, start: float = start, done: threading.Event = done) -> None:
+            took.append(time.perf_counter() - start)
+            done.set()
+
+        batcher.submit(ROW).add_done_callback(note)
+        done.wait()
+    batcher.close()
+    return float(np.quantile(took, 0.25))
+
+
+def measure_overhead(rounds: int = 7) -> Overhead:
+    """What Python takes here: medians of rounds. So many requests never wait in a service."""
+    gc.disable()  # their number is what the collector would take its time for
+    found = []
+    for _ in range(rounds):
+        small, large = backlog_s(1, 2_000), backlog_s(256, 40)
+        answer_s = (large - small) / 255
+        found.append((let_in_s(), answer_s, small - answer_s, alone_s(100)))
+    let_in, answer, batch, alone = (median(each) for each in zip(*found, strict=True))
+    gc.enable()
+    wake = max(0.0, alone - let_in - answer - batch)
+    return Overhead(let_in_s=let_in, answer_s=answer, batch_s=batch, wake_s=wake)
+
+
+def flood(batcher: MicroBatcher, rows: Any, seconds: float) -> float:
+    """Requests a second where the queue is never empty."""
+    enough = 4 * batcher.batch_size
+    end = time.perf_counter() + seconds
+    before, start = batcher.figures.answered, time.perf_counter()
+    sent = batcher.figures.requests
+    while (now := time.perf_counter()) < end:
+        if sent - batcher.figures.answered > 2 * enough:
+            time.sleep(0.0005)
+            continue
+        for index in range(enough):
+            batcher.submit(rows[index % len(rows)][None])
+        sent += enough
+    return (batcher.figures.answered - before) / (now - start)
+
+
+def predicted(predictor: TunedPredictor, plan: Plan, overhead: Overhead, rate: float) -> Run:
+    """What the plan's simulation says of a rate."""
+    schedule = schedule_for(
+        predictor.recommendation,
+        predictor.record,
+        plan.max_wait_s,
+        plan.max_queue_rows,
+        plan.max_batch_size,
+    )
+    return Replica(Service(predictor.record), schedule, overhead).run(rate, SIMULATED)
+
+
+def against_load(
+    predictor: TunedPredictor,
+    plan: Plan,
+    overhead: Overhead,
+    rows: Any,
+    rounds: int,
+    seconds: float,
+) -> None:
+    """Print a line a load: predicted, and measured with the range of its rounds."""
+    for share in LOADS:
+        rate = share * plan.requests_per_s
+        run = predicted(predictor, plan, overhead, rate)
+        found = []
+        for _ in range(rounds):
+            with MicroBatcher(predictor, **cast(Any, plan.arguments)) as batcher:
+                poisson(batcher, rows, rate, 0.3)
+                before = batcher.figures
+                took, shed = poisson(batcher, rows, rate, seconds)
+                after = batcher.figures
+            size = (after.rows - before.rows) / (after.batches - before.batches)
+            found.append((*np.quantile(took, [0.5, 0.99]), size, shed))
+        middle, late, size, shed = zip(*found, strict=True)
+        expected = run.quantile(0.99).value
+        verdict = abs(median(late) / expected - 1) <= ASKED_LATENCY
+        print(
+            f"| {predictor.model.name} | {share:.0%} | {rate:,.0f} "
+            f"| {_ms(run.quantile(0.5).value)} | {_range(middle)} "
+            f"| {_ms(expected)} | {_range(late)} | {median(late) / expected - 1:+.0%} "
+            f"{'reached' if verdict else 'MISSED'} | {run.batch_rows:.1f} | {median(size):.1f} "
+            f"| {sum(shed)} |",
+            flush=True,
+        )
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.2f}"
+
+
+def _range(seconds: tuple[float, ...]) -> str:
+    return f"{_ms(median(seconds))} ({_ms(min(seconds))} to {_ms(max(seconds))})"
+
+
+def against_limit(
+    predictor: TunedPredictor, plan: Plan, rows: Any, rounds: int, seconds: float
+) -> str:
+    """A line of the second table: the throughput limit, and how long the plan took."""
+    with MicroBatcher(predictor, **(plan.arguments | {"max_queue_rows": 10**9})) as batcher:  # type: ignore[arg-type]
+        flood(batcher, rows, 0.3)
+        found = [flood(batcher, rows, seconds) for _ in range(rounds)]
+    off = median(found) / plan.rows_per_s_limit - 1
+    verdict = "reached" if abs(off) <= ASKED_LIMIT else "MISSED"
+    return (
+        f"| {predictor.model.name} | {plan.rows_per_s_limit:,.0f} | {median(found):,.0f} "
+        f"({min(found):,.0f} to {max(found):,.0f}) | {off:+.0%} {verdict} "
+        f"| {plan.saturates_first} |"
+    )
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--overhead", action="store_true")
+    parser.add_argument("--queue", action="store_true")
+    parser.add_argument(
+        "--calibrate", action="store_true", help="Measure the overhead, and use it."
+    )
+    options = parser.parse_args()
+    if options.overhead:
+        print(measure_overhead())
+        return
+    if options.queue:
+        against_queue(15.0 if options.short else 30.0)
+        return
+    overhead = measure_overhead() if options.calibrate else MEASURED
+    print(f"Overhead: {overhead}\n")
+    rounds, seconds, tuning_s = (2, 2.0, 6.0) if options.short else (5, 10.0, 60.0)
+    ctypes.CDLL(None).prctl(29, 1)  # timers of this thread to the nanosecond, not to 50 us
+    tuned = []
+    print("| model | tuned | setting | a million requests/s | planned in |")
+    print("|---|---|---|---|---|")
+    for make, count, limit_s in CASES:
+        model = make()
+        rows = rows_for(model, count)
+        predictor = tune(model, rows, budget_s=tuning_s)
+        start = time.perf_counter()
+        plan = plan_capacity(predictor.record, RATE, limit_s, overhead=overhead)
+        spent = time.perf_counter() - start
+        verdict = "reached" if spent <= ASKED_PLAN_S else "MISSED"
+        print(
+            f"| {model.name} | {predictor.recommendation.candidate} | {plan.arguments} "
+            f"| {plan.load.replicas:,} replicas | {spent:.1f} s {verdict} |",
+            flush=True,
+        )
+        tuned.append((predictor, plan, rows))
+    gc.collect()
+    gc.freeze()  # as docs/serving.md advises
+    print(
+        "\nPredicted and measured, times in ms; of the measured ones the median of "
+        f"{rounds} rounds of {seconds:g} s, and their range\n\n"
+        "| model | load | requests/s | p50 predicted | p50 measured | p99 predicted "
+        "| p99 measured | off | rows a batch predicted | measured | turned away |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    for predictor, plan, rows in tuned:
+        against_load(predictor, plan, overhead, rows, rounds, seconds)
+    print("\n| model | limit predicted, rows/s | measured | off | saturates first |")
+    print("|---|---|---|---|---|")
+    for predictor, plan, rows in tuned:
+        print(against_limit(predictor, plan, rows, rounds, seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()

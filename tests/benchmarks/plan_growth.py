@@ -1,0 +1,100 @@
+"""How the cost of a load grows, from one core to a cluster.
+
+    python -m tests.benchmarks.plan_growth             # some six minutes
+    python -m tests.benchmarks.plan_growth --short     # a minute and a half
+
+Tunes one model in a process that may use one core, then in one that may use all. Each plans from
+its record, and a MicroBatcher is set up so and sent the rate that was planned for it: that is
+measured. How many replicas of the machine larger rates need is simulated. A core costs 1 an hour,
+so that prices are core-hours. What sends the requests runs on the same cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any, cast
+
+import numpy as np
+
+from autotune import MicroBatcher, TuningRecord
+from autotune.plan import RATES, plan_capacity
+
+RATE, LIMIT_S = 1e6, 0.05
+ROWS = 2_048
+
+
+def here(path: Path, rounds: int, seconds: float, tuning_s: float) -> None:
+    """Tune and measure with the cores that this process may use; print a line of the table."""
+    from autotune import tune
+    from tests.benchmarks.batching import poisson
+    from tests.benchmarks.nets import cnn, rows_for
+
+    model = cnn()
+    rows = rows_for(model, ROWS)
+    predictor = tune(model, rows, budget_s=tuning_s)
+    predictor.record.save(path)
+    cores = len(os.sched_getaffinity(0))
+    plan = plan_capacity(
+        predictor.record, RATE, LIMIT_S, headroom=0.0, price_per_hour=cores, rates=()
+    )
+    late, turned_away = [], 0
+    with MicroBatcher(predictor, **cast(Any, plan.arguments)) as batcher:
+        poisson(batcher, rows, plan.requests_per_s, 0.5)
+        for _ in range(rounds):
+            took, shed = poisson(batcher, rows, plan.requests_per_s, seconds)
+            late.append(1e3 * float(np.quantile(took, 0.99)))
+            turned_away += shed
+    print(
+        f"| {cores} | measured | {plan.requests_per_s:,.0f} | {1e3 * LIMIT_S:.0f} at most "
+        f"| {median(late):.1f} ({min(late):.1f} to {max(late):.1f}), {turned_away} turned away "
+        f"| {_core_seconds(cores / plan.requests_per_s)} |",
+        flush=True,
+    )
+
+
+def _core_seconds(each_s: float) -> str:
+    return f"{1e6 * each_s:,.0f}"
+
+
+def beyond(record: TuningRecord, cores: int) -> None:
+    """Print what replicas of so many cores make of larger rates."""
+    plan = plan_capacity(record, RATE, LIMIT_S, headroom=0.0, price_per_hour=cores, rates=RATES)
+    for load in plan.loads:
+        if load.replicas > 1:
+            each_s = load.replicas * cores / load.rate_per_s
+            print(
+                f"| {load.replicas * cores:,} | simulated, {load.replicas:,} replicas "
+                f"| {load.rate_per_s:,.0f} | {1e3 * load.latency_quantile_s:.1f} | - "
+                f"| {_core_seconds(each_s)} |"
+            )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--here", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.here:
+        here(options.here, *((2, 3.0, 10.0) if options.short else (5, 10.0, 60.0)))
+        return
+    print("| cores | how | requests/s | p99 ms, predicted | measured | core-seconds a million |")
+    print("|---|---|---|---|---|---|", flush=True)
+    usable = sorted(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "record.json"
+        for cores in dict.fromkeys((1, len(usable))):
+            os.sched_setaffinity(0, usable[:cores])  # the child inherits it
+            command = [sys.executable, "-m", "tests.benchmarks.plan_growth", "--here", str(path)]
+            subprocess.run([*command, *["--short"] * options.short], check=True)
+        beyond(TuningRecord.load(path), len(usable))
+
+
+if __name__ == "__main__":
+    main()

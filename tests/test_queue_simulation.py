@@ -1,0 +1,124 @@
+"""The simulated batcher starts the batches that the real one starts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autotune import Candidate, TuningRecord
+from autotune.queue_simulation import Batcher
+from autotune.scheduling import schedule_for
+from autotune.service import Service
+from tests.batchers import doubler, numbered, record_of, serve, timed
+
+MODEL = doubler()
+CALL_S = 1.0
+
+
+def record_for(batch_size: int, flights: int = 1) -> TuningRecord:
+    """A record whose every call takes a second, with an hour as the chosen wait."""
+    way = Candidate(batch_size, concurrency=flights)
+    calls = [timed(batch_size, CALL_S, concurrency=flights)]
+    return record_of(way, call_s=3_600.0, outcomes=calls)
+
+
+def simulate(
+    record: TuningRecord,
+    arrivals_s: list[float],
+    rows: int = 1,
+    *,
+    wait_s: float | None = None,
+    wake_s: float = 0.0,
+) -> Batcher:
+    """Run requests that come at these times."""
+    service = Service(record)
+    schedule = schedule_for(service.recommendation, record, wait_s)
+    batcher = Batcher(arrivals_s, rows, schedule, service, 0.0, 0.0, wake_s, [0])
+    batcher.run()
+    return batcher
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    waiting=st.integers(0, 40),
+    rows=st.integers(1, 3),
+    batch_size=st.integers(1, 16),
+    wait_s=st.sampled_from([None, 0.0]),
+)
+def test_the_real_batcher_makes_the_same_batches(
+    waiting: int, rows: int, batch_size: int, wait_s: float | None
+) -> None:
+    """Requests that come while one is in flight are cut into the same batches, in both waits."""
+    record = record_for(batch_size)
+    watched, batcher = serve(Candidate(batch_size), model=MODEL, record=record, max_wait_s=wait_s)
+    with batcher:
+        watched.door.clear()
+        watched.at_door.clear()
+        batcher.submit(numbered(0, rows))
+        assert watched.at_door.wait(60)
+        for number in range(1, waiting + 1):
+            batcher.submit(numbered(number * rows, rows))
+        watched.door.set()
+    simulated = simulate(record, [0.0] + [0.5] * waiting, rows, wait_s=wait_s)
+    real = [len(batch) for batch in watched.batches]
+    assert [count * rows for count in simulated.counts] == real
+
+
+def test_a_batch_starts_full_or_after_the_wait() -> None:
+    """The fourth request starts the first batch; the fifth waits its two seconds in vain."""
+    batcher = simulate(record_for(4), [0.0, 0.1, 0.2, 0.3, 5.0], wait_s=2.0)
+    assert batcher.counts == [4, 1]
+    assert batcher.starts_s == pytest.approx([0.3, 7.0])
+    assert batcher.ends_s == pytest.approx([1.3, 8.0])
+
+
+def test_who_comes_while_the_model_is_busy_waits_for_it() -> None:
+    """With one in flight the next batch starts when it ends, with all who came meanwhile."""
+    batcher = simulate(record_for(4), [0.0, 0.2, 0.9, 1.1], wait_s=0.0)
+    assert batcher.counts == [1, 2, 1]
+    assert batcher.starts_s == pytest.approx([0.0, 1.0, 2.0])
+
+
+def test_a_lone_caller_never_waits_and_a_crowd_waits_for_its_last() -> None:
+    """By its own choice the batcher starts at once for one, and for three when the third is there.
+
+    As in the real one: the peak of three was seen while the first batch was in flight.
+    """
+    record = record_for(64)
+    alone = simulate(record, [0.0, 2.0, 4.0])
+    assert alone.starts_s == pytest.approx([0.0, 2.0, 4.0])
+    crowd = simulate(record, [0.0, 0.5, 0.6, 1.7])
+    assert (crowd.counts, crowd.starts_s) == ([1, 3], pytest.approx([0.0, 1.7]))
+
+
+def test_workers_share_what_waits() -> None:
+    """Where two may be in flight, the one that is free first leaves the other its half."""
+    arrivals = [0.0, 0.1] + [0.5] * 18
+    batcher = simulate(record_for(64, flights=2), arrivals)
+    assert batcher.counts[:3] == [1, 1, 10]
+    assert batcher.starts_s[:3] == pytest.approx([0.0, 0.1, 1.0])
+    assert max(batcher.counts) < 18
+
+
+def test_a_thread_that_slept_takes_who_came_while_it_woke() -> None:
+    """Waking takes time, and who comes in it is served as well; a busy thread need not wake."""
+    batcher = simulate(record_for(4), [0.1, 0.3, 1.0], wait_s=0.0, wake_s=0.3)
+    assert batcher.counts == [2, 1]
+    assert batcher.starts_s == pytest.approx([0.4, 1.4])
+
+
+def test_parts_of_a_batch_run_on_the_predictors_threads() -> None:
+    """A batch in two parts takes as long as the longer; a second one waits for the threads."""
+    way = Candidate(8, concurrency=2)
+    calls = [timed(size, size / 4, concurrency=2) for size in (1, 4, 8)]
+    record = record_of(way, call_s=1.0, outcomes=calls)
+    assert Service(record).parts(8) == (4, 4)
+    batcher = simulate(record, [0.0] * 16, wait_s=0.0)
+    assert batcher.counts == [8, 8]
+    assert batcher.ends_s == pytest.approx([1.0, 2.0])
+
+
+def test_a_request_larger_than_a_batch_runs_alone() -> None:
+    """Requests of ten rows are never joined where a batch holds eight."""
+    assert simulate(record_for(8), [0.0] * 3, 10, wait_s=0.0).counts == [1, 1, 1]

@@ -1,0 +1,152 @@
+"""One replica, against queueing theory where that is exact."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+import pytest
+
+from autotune import Candidate, Measurement, replica
+from autotune.replica import Replica
+from autotune.scheduling import Schedule, schedule_for
+from autotune.service import DRAWN, NOTHING, Overhead, Service
+from tests.batchers import record_of, timed
+
+MANY = 100_000  # requests
+ONE_BY_ONE = Schedule(1, 1, 0.0, False, 10**9)
+EXPONENTIAL_S = tuple((-np.log1p(-DRAWN)).tolist())  # calls of a second, exponentially distributed
+
+
+def one_by_one(calls_s: Sequence[float], flights: int = 1, seed: int = 0) -> Replica:
+    """A replica whose batches hold one request, with these call times."""
+    way = Candidate(1, concurrency=flights)
+    service = Service(record_of(way, outcomes=[Measurement(way, tuple(calls_s))]))
+    return Replica(service, ONE_BY_ONE, NOTHING, seed=seed)
+
+
+def batching(
+    flights: int = 1,
+    *,
+    overhead: Overhead = NOTHING,
+    rows: int = 1,
+    wait_s: float | None = 0.0,
+    call_s: float = 0.001,
+    row_s: float = 0.0001,
+) -> Replica:
+    """A replica with batches of up to 32 rows, each a millisecond and a tenth of one a row."""
+    outcomes = [timed(n, call_s + n * row_s, concurrency=flights) for n in (1, 8, 32)]
+    record = record_of(
+        Candidate(32, concurrency=flights), call_s=call_s + 32 * row_s, outcomes=outcomes
+    )
+    service = Service(record)
+    schedule = schedule_for(service.recommendation, record, wait_s)
+    return Replica(service, schedule, overhead, rows)
+
+
+@pytest.mark.parametrize("load", [0.3, 0.7])
+def test_constant_calls_wait_as_pollaczek_and_khinchine_say(load: float) -> None:
+    """M/D/1: the mean wait is load / (2 (1 - load)) calls (Kleinrock, Queueing Systems, 5.7)."""
+    latency_s = one_by_one([1.0, 1.0]).run(load, MANY).latency_s
+    assert latency_s.min() == pytest.approx(1.0)
+    assert latency_s.mean() - 1 == pytest.approx(load / (2 * (1 - load)), rel=0.05)
+
+
+@pytest.mark.parametrize("load", [0.3, 0.7])
+def test_exponential_calls_take_exponential_times(load: float) -> None:
+    """M/M/1: the time to the answer is exponential with rate 1 - load (Kleinrock, 5.6)."""
+    run = one_by_one(EXPONENTIAL_S).run(load, MANY)
+    assert run.latency_s.mean() == pytest.approx(1 / (1 - load), rel=0.05)
+    for share in (0.5, 0.99):
+        expected = -math.log(1 - share) / (1 - load)
+        assert run.quantile(share).value == pytest.approx(expected, rel=0.07)
+    assert run.utilisation == pytest.approx(load, rel=0.02)
+
+
+def test_two_threads_wait_as_erlang_says() -> None:
+    """M/M/2: the mean time is 1 / (1 - load^2) (Kleinrock, 3.5, with two servers)."""
+    for load in (0.4, 0.7):
+        run = one_by_one(EXPONENTIAL_S, flights=2).run(2 * load, MANY)
+        assert run.latency_s.mean() == pytest.approx(1 / (1 - load**2), rel=0.05)
+
+
+def test_the_interval_holds_what_theory_says() -> None:
+    """Of twenty runs, fifteen or more have the true 99 % in theirs; longer ones are more exact."""
+    expected = -math.log(0.01) / (1 - 0.6)
+    short, long = (
+        [one_by_one(EXPONENTIAL_S, seed=n).run(0.6, requests).quantile(0.99) for n in range(20)]
+        for requests in (7_000, 28_000)
+    )
+    for tails in (short, long):
+        assert sum(tail.low <= expected <= tail.high for tail in tails) >= 15
+    assert fmean(t.high - t.low for t in long) < 0.7 * fmean(t.high - t.low for t in short)
+
+
+@pytest.mark.parametrize("flights", [1, 2, 3])
+@pytest.mark.parametrize("wait_s", [0.0, None, 0.05])
+def test_the_capacity_is_full_batches_one_after_the_other(
+    flights: int, wait_s: float | None
+) -> None:
+    """Whatever the wait: batch size over time of a batch, times the batches in flight."""
+    outcomes = [timed(n, 0.01, concurrency=flights) for n in (1, 32)]
+    record = record_of(Candidate(32, concurrency=flights), call_s=0.01, outcomes=outcomes)
+    service = Service(record)
+    schedule = schedule_for(service.recommendation, record, wait_s)
+    assert Replica(service, schedule, NOTHING).capacity_per_s == pytest.approx(
+        flights * 32 / 0.01, rel=0.01
+    )
+    larger = Replica(service, schedule, NOTHING, rows=5)
+    assert larger.capacity_per_s == pytest.approx(flights * 6 / 0.01, rel=0.01)
+
+
+@pytest.mark.parametrize("flights", [1, 2, 3])
+def test_python_is_a_limit_of_its_own(flights: int) -> None:
+    """With a model of no time the interpreter's seconds a request are the limit, on any threads."""
+    overhead = Overhead(let_in_s=2e-5, answer_s=3e-5, batch_s=0.0, wake_s=0.0)
+    fast = batching(flights, overhead=overhead, call_s=1e-9, row_s=1e-12)
+    assert fast.capacity_per_s == pytest.approx(1 / 5e-5, rel=0.01)
+    assert fast.call_share < 0.01
+    assert batching(flights).call_share == pytest.approx(1.0)
+
+
+def test_with_python_a_request_takes_longer() -> None:
+    """A request that meets nobody takes its call and all parts of the overhead."""
+    overhead = Overhead(let_in_s=0.001, answer_s=0.002, batch_s=0.004, wake_s=0.008)
+    latency_s = batching(overhead=overhead).run(0.01, 2_000).latency_s
+    assert float(np.median(latency_s)) == pytest.approx(0.0011 + 0.015, rel=0.01)
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    """Nothing but the seed is random."""
+    first, again = (batching().run(3_000.0, 5_000) for _ in range(2))
+    np.testing.assert_array_equal(first.latency_s, again.latency_s)
+
+
+def test_groups_of_requests_stand_for_single_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where thousands come during a call, groups give the figures of following each."""
+    outcomes = [timed(n, 0.01 + 1e-6 * n) for n in (1, 512, 8_192)]
+    record = record_of(Candidate(8_192), call_s=0.01 + 1e-6 * 8_192, outcomes=outcomes)
+    service = Service(record)
+    schedule = schedule_for(service.recommendation, record, 0.0)
+    rate = 0.8 * Replica(service, schedule, NOTHING).capacity_per_s
+    grouped = Replica(service, schedule, NOTHING).run(rate, 40_000)
+    monkeypatch.setattr(replica, "FOLLOWED", 10**9)
+    each = Replica(service, schedule, NOTHING).run(rate, 1_000_000)
+    assert len(each.latency_s) > 10 * len(grouped.latency_s)
+    for share in (0.5, 0.99):
+        assert grouped.quantile(share).value == pytest.approx(each.quantile(share).value, rel=0.02)
+    assert grouped.batch_rows == pytest.approx(each.batch_rows, rel=0.02)
+
+
+def test_fewer_requests_for_each_are_never_slower() -> None:
+    """Over a range of rates the 99 % quantile rises, as far as the simulation can tell."""
+    one = batching(2)
+    tails = [
+        one.run(share * one.capacity_per_s, 30_000).quantile(0.99)
+        for share in (0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
+    ]
+    assert all(low.low <= high.high for low, high in itertools.pairwise(tails))
+    assert tails[0].high < tails[-1].low
