@@ -40,7 +40,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "nvml": (1, "nvmlcalls", ""),
     "outcomes": (1, "errors", "msgspec"),
     "stats": (1, "pace", "msgspec"),
-    "studies": (1, "errors", "filelock optuna"),
+    "studies": (1, "errors", "filelock optuna sqlalchemy"),
     "device": (2, "backends cuda host nvml", ""),
     "engines.compiled_jax": (2, "errors nesting", "jax keras numpy optree"),
     "engines.compiled_tensorflow": (2, "errors nesting", "keras numpy optree tensorflow"),
@@ -64,6 +64,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "ledger": (3, "errors judging outcomes", "msgspec optuna"),
     "matching": (3, "records", ""),
     "models": (3, "errors modelfiles workload", "keras numpy"),
+    "on_ray.sizing": (3, "records", "numpy ray"),
     "rowfiles": (3, "errors files foreign nesting workload", "numpy pyarrow"),
     "scheduling": (3, "judging outcomes records", "numpy"),
     "splitting": (3, "judging outcomes", ""),
@@ -77,6 +78,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "fitting": (4, "backends device errors forecast guard host judging nvml outcomes records", ""),
     "inputs": (4, "errors models nesting rowfiles workload", "keras numpy"),
+    "on_ray.tables": (4, "errors foreign nesting rowfiles workload", "numpy pyarrow ray"),
     "queueing": (4, "answers", ""),
     "standing": (4, "comparing goal judging known outcomes", ""),
     "timing": (4, "disturbance flights guard nesting", ""),
@@ -125,6 +127,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "allocator batchable describe device engines host inputs lineup measure records workload",
         "keras",
     ),
+    "on_ray.kinds": (8, "fingerprint matching records", ""),
     "sources": (
         8,
         "backends engines errors fingerprint models nesting outcomes signature workload",
@@ -162,9 +165,20 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "doctor": (13, "checkup report units", "rich"),
     "loading": (13, "artifact fingerprint models predictor records sources workload", ""),
     "probe": (13, "child engines errors family host outcomes records worker", "msgspec"),
+    "on_ray.packing": (14, "artifact errors files loading predictor", "filelock msgspec ray"),
     "preparation": (
         14,
         "backends bench errors outcomes probe records subjects worker workload",
+        "msgspec",
+    ),
+    "on_ray.serving": (
+        15,
+        "answers artifact errors nesting on_ray.packing on_ray.sizing predictor records scheduling",
+        "msgspec numpy ray starlette",
+    ),
+    "on_ray.shipping": (
+        15,
+        "models nesting on_ray.packing preparation subjects worker workload",
         "msgspec",
     ),
     "tuning": (
@@ -174,8 +188,32 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras msgspec optuna",
     ),
     "demo": (16, "goal records tuning", "msgspec numpy"),
+    "on_ray.fleet": (
+        16,
+        "artifact errors fingerprint goal models nesting on_ray.kinds on_ray.packing "
+        "on_ray.shipping preparation records studies tuning worker workload",
+        "optuna ray",
+    ),
+    "on_ray.missing": (
+        16,
+        "artifact engines errors fingerprint models nesting on_ray.kinds on_ray.packing predictor "
+        "tuning",
+        "ray",
+    ),
+    "on_ray.probing": (
+        16,
+        "errors nesting on_ray.shipping outcomes probe records worker workload",
+        "msgspec ray",
+    ),
     "commands": (17, "", ""),
     "commands.options": (17, "errors models", "msgspec typer"),
+    "on_ray": (17, "errors", ""),
+    "on_ray.scoring": (
+        17,
+        "artifact errors on_ray.missing on_ray.packing on_ray.sizing on_ray.tables predictor "
+        "workload",
+        "pyarrow ray",
+    ),
     "commands.demo": (18, "commands.options demo report terminal units", "typer"),
     "commands.doctor": (18, "checkup commands.options doctor terminal", ""),
     "commands.predict": (18, "commands.options loading nesting rowfiles", "typer"),
@@ -185,6 +223,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "artifact commands.options errors goal nesting rowfiles studies terminal tuning units "
         "workload",
         "typer",
+    ),
+    "on_ray.scorefiles": (
+        18,
+        "errors files nesting on_ray.scoring on_ray.tables rowfiles",
+        "pyarrow ray",
     ),
     "cli": (
         19,
