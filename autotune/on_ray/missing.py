@@ -21,7 +21,7 @@ from autotune.predictor import TunedPredictor
 from autotune.tuning import tune
 
 if TYPE_CHECKING:
-    from ray.actor import ActorProxy
+    from ray.actor import ActorHandle
 
 _log = logging.getLogger("autotune")
 
@@ -84,7 +84,7 @@ class Missing:
     """
 
     budget_s: float
-    tunings: ActorProxy[Tunings]
+    tunings: ActorHandle[Tunings]
 
     def open(self, parcel: Parcel, rows: Nested, owner: object) -> TunedPredictor:
         """Open the predictor for this device; where none was tuned on such a one, have it tuned.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,9 +24,10 @@ from autotune.worker import Reply
 from autotune.workload import Synthetic
 
 if TYPE_CHECKING:
-    from ray.actor import ActorProxy
+    from ray.actor import ActorHandle
 
 START_TIMEOUT_S = 600.0  # a cluster that grows may take minutes to get the machine
+CLOSE_TIMEOUT_S = 5.0  # then it is killed, and what was unloaded there stays
 
 
 class RayProbe:
@@ -79,7 +81,7 @@ class RayProbe:
         self._start_timeout_s = start_timeout_s
         self._options = {"num_cpus": 1, **ray_options}
         self._shipment = ray.put(shipment)
-        self._bench: ActorProxy[Bench] | None = None
+        self._bench: ActorHandle[Bench] | None = None
         self.loaded: Loaded | None = None
 
     def __enter__(self) -> RayProbe:
@@ -96,8 +98,11 @@ class RayProbe:
     def close(self) -> None:
         """End the process there, with its children, whatever they are doing."""
         bench, self._bench = self._bench, None
-        if bench is not None:
-            ray.kill(bench)  # its keeper ends the children and clears up, as after any death
+        if bench is None:
+            return
+        with contextlib.suppress(RayError):  # it is gone, or busy with what hangs
+            ray.get(bench.close.remote(), timeout=CLOSE_TIMEOUT_S)
+        ray.kill(bench)
 
     def load(self) -> Loaded:
         """Have a machine chosen, and the model loaded there, unless that is done.
@@ -125,7 +130,7 @@ class RayProbe:
             raise error_of(reply)
         return reply.loaded
 
-    def _started(self) -> ActorProxy[Bench]:
+    def _started(self) -> ActorHandle[Bench]:
         if self._bench is None:
             # It would come back without its model, and a probe that is repeated unseen takes time
             # that nobody counts.
@@ -192,6 +197,11 @@ class Bench:
             return msgspec.json.encode(Reply(id=0, outcome=self._probe(wanted, seconds)))
         except AutotuneError as error:
             return _refusal(error)
+
+    def close(self) -> None:
+        """End the children, and remove what was unloaded."""
+        self._probe.close()
+        self._place.cleanup()
 
 
 def _refusal(error: AutotuneError) -> bytes:
