@@ -9,6 +9,7 @@ import pytest
 
 from autotune import on_ray
 from autotune.errors import InvalidInput
+from tests.rays import ON_RAY
 
 
 def test_asking_for_the_door_does_not_import_ray() -> None:
@@ -36,8 +37,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         on_ray.scores  # noqa: B018
 
 
-@pytest.mark.needs("ray")
-@pytest.mark.parametrize("name", on_ray.__all__)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=ON_RAY) for name in on_ray.__all__])
 def test_every_name_can_be_had(name: str) -> None:
     """Each name that the door has is there, and documented."""
     assert getattr(on_ray, name).__doc__

@@ -17,8 +17,9 @@ import pytest
 import autotune
 from autotune import artifact
 from autotune.errors import InvalidInput, NoFeasibleBatchSize
+from tests.rays import ON_RAY
 
-pytestmark = pytest.mark.needs("ray")
+pytestmark = ON_RAY
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from autotune.errors import EnvironmentFault, InvalidRecord
+from tests.rays import ON_RAY
 
-pytestmark = [pytest.mark.needs("ray"), pytest.mark.needs("onnxruntime")]
+pytestmark = [*ON_RAY, pytest.mark.needs("onnxruntime")]
 
 
 class Owner:

@@ -14,10 +14,10 @@ import pytest
 import autotune
 from autotune.errors import InvalidModel, InvalidSample, ProbeFailed
 from autotune.outcomes import Candidate, Failure
-from tests.ray_workers import workers
+from tests.rays import ON_RAY, workers
 from tests.waiting import is_gone, wait_until
 
-pytestmark = [pytest.mark.needs("ray"), pytest.mark.usefixtures("cluster")]
+pytestmark = [*ON_RAY, pytest.mark.usefixtures("cluster")]
 
 SECONDS = 0.02
 
@@ -82,5 +82,3 @@ def test_a_model_that_is_not_there_is_refused_here(rows: Any) -> None:
 
     with pytest.raises(InvalidModel, match="not found"):
         RayProbe("missing.keras", rows)
-
-

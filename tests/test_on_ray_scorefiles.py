@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from autotune.errors import InvalidInput, InvalidSample
+from tests.rays import ON_RAY
 
-pytestmark = [pytest.mark.needs("ray"), pytest.mark.needs("onnxruntime")]
+pytestmark = [*ON_RAY, pytest.mark.needs("onnxruntime")]
 
 ROWS = 1_000
 

@@ -16,11 +16,11 @@ import pytest
 
 from autotune import artifact, fingerprint
 from autotune.errors import InvalidInput, InvalidRecord
-from tests.ray_workers import killing
+from tests.rays import ON_RAY, killing
 from tests.tunings import L4, tuned_on
 
 pytestmark = [
-    pytest.mark.needs("ray"),
+    *ON_RAY,
     pytest.mark.needs("onnxruntime"),
     pytest.mark.usefixtures("cluster"),
 ]
@@ -92,8 +92,8 @@ def test_a_machine_of_another_kind_is_tuned_for_once(
     """Where no record is of this device, one actor tunes, and the others use what it found."""
     import ray
 
-    from autotune.on_ray.missing import Missing, Tunings
     from autotune.on_ray.kinds import kind_of
+    from autotune.on_ray.missing import Missing, Tunings
     from autotune.on_ray.packing import pack, put_files
     from autotune.on_ray.scoring import Scorer
     from autotune.on_ray.tables import arrange
@@ -170,8 +170,8 @@ def test_what_is_no_tuned_folder_is_refused(tmp_path: Path) -> None:
 def test_a_call_holds_whole_batches_of_all_flights() -> None:
     """Rows of a call are a multiple of those in flight, about a tenth of a second of work."""
     from autotune.on_ray.sizing import rows_of_a_call
-    from tests.tunings import recommending
     from autotune.outcomes import Candidate
+    from tests.tunings import recommending
 
     slow = recommending(tuned_on(L4), Candidate(8, concurrency=2))
     assert slow.recommendation is not None

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.needs("ray"), pytest.mark.needs("onnxruntime")]
+from tests.rays import ON_RAY
+
+pytestmark = [*ON_RAY, pytest.mark.needs("onnxruntime")]
 
 CLIENTS = 16
 
@@ -115,7 +117,7 @@ def test_the_limits_of_a_batch_are_those_of_the_record(exported: tuple[Path, Any
 
 
 def test_too_many_requests_are_turned_away_with_503(port: int, exported: tuple[Path, Any]) -> None:
-    """Where the queue is full, the rest is answered at once with 503, and nobody gets a wrong row."""
+    """Where the queue is full, the rest is answered at once with 503, and the others are right."""
     from ray import serve
 
     from autotune.on_ray import deployment

@@ -9,8 +9,9 @@ import pytest
 
 from autotune.errors import InvalidInput, InvalidSample
 from autotune.workload import Spec
+from tests.rays import ON_RAY
 
-pytestmark = pytest.mark.needs("ray")
+pytestmark = ON_RAY
 
 X = Spec("x", (2,), "float32")
 ID = Spec("ids", (), "int32")
@@ -91,7 +92,7 @@ def test_several_inputs_become_a_dict_by_name(table: Any) -> None:
     ("columns", "message"),
     [
         ({"x": "h"}, r"no column 'h' \(columns: 'id', 'note'"),
-        ({"x": "note"}, "has text"),
+        ({"x": ["note", "f"]}, "has text"),
         ({"x": ["f", "g", "id"]}, r"gives 3 values a row, but the model's input 'x' is"),
     ],
 )

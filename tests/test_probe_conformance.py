@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,12 @@ from autotune.models import ModelFactory
 from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory, Probe
 from autotune.probe import IsolatedProbe
 from autotune.workload import Workload
+from tests.rays import ON_RAY
 from tests.trouble import BAD, GOOD, write_request
 
 SECONDS = 0.02
 IN_THIS_PROCESS = "in this process"
-KINDS = [IN_THIS_PROCESS, "in a child", pytest.param("on Ray", marks=pytest.mark.needs("ray"))]
+KINDS = [IN_THIS_PROCESS, "in a child", pytest.param("on Ray", marks=ON_RAY)]
 
 
 @pytest.fixture(scope="module", params=KINDS)

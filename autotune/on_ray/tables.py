@@ -125,6 +125,8 @@ def _read(table: pa.Table, names: Sequence[str]) -> dict[str, Array]:
 
 
 def as_column(leaf: Array) -> Any:
+    """Return an array of shape `(rows, ...)` as a column of numbers, text or tensors."""
+    """Return an array of shape `(rows, ...)` as a column of numbers, text or tensors."""
     if leaf.dtype.name == "bfloat16":  # Arrow has none
         leaf = leaf.astype(np.float32)
     if leaf.ndim > 1:

@@ -1,4 +1,4 @@
-"""Tune a model, and score a dataset with it on Ray Data: here on this machine, on a cluster as well.
+"""Tune a model, and score a dataset with it on Ray Data: here on this machine.
 
     pip install 'keras-autotune[ray]'
     python examples/ray/score.py

@@ -29,7 +29,7 @@ import autotune
 from autotune import on_ray
 from tests.benchmarks import nets
 from tests.benchmarks.predictor import figure
-from tests.ray_workers import killing
+from tests.rays import killing
 
 ASKED = 0.85  # rows per second on Ray over those of the predictor in one process
 ROWS, SHORT_ROWS = 1_000_000, 40_000

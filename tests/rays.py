@@ -1,4 +1,4 @@
-"""Processes of a Ray cluster on this machine, to be found and killed."""
+"""What the tests on Ray have in common: their marks, and workers to be found and killed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ import threading
 from collections.abc import Iterator
 
 import psutil
+import pytest
+
+ON_RAY = [
+    pytest.mark.needs("ray"),
+    # Ray Data 2.60 sets settings of its own that it has deprecated.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
+    # Ray Serve 2.60 describes its settings as Pydantic 1 did.
+    pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field` is deprecated"),
+]
 
 
 def workers(name: str) -> list[int]:
