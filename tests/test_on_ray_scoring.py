@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,9 @@ import pytest
 
 from autotune import artifact, fingerprint
 from autotune.errors import InvalidInput, InvalidRecord
-from tests.rays import ON_RAY, killing
+from tests.rays import ON_RAY, workers
 from tests.tunings import L4, tuned_on
+from tests.waiting import wait_until
 
 pytestmark = [
     *ON_RAY,
@@ -52,12 +56,20 @@ def numbered(blocks: int, pause_s: float = 0.0) -> Any:
     )
 
 
-def check(scored: Any, model: Any) -> set[str]:
-    """Each row came out once, with the model's own answer; returns the names of the columns."""
+def check(scored: Any, model: Any, kill_after: Sequence[int] = ()) -> set[str]:
+    """Each row came out once, with the model's own answer; returns the names of the columns.
+
+    Args:
+        scored: The dataset.
+        model: The model.
+        kill_after: After which of the blocks that come out the actor is killed.
+    """
     found: dict[str, list[Any]] = {}
-    for batch in scored.iter_batches(batch_size=None):
+    for index, batch in enumerate(scored.iter_batches(batch_size=None)):
         for name, values in batch.items():
             found.setdefault(name, []).append(values)
+        if index in kill_after:
+            os.kill(wait_until(lambda: workers("MapWorker"))[0], signal.SIGKILL)
     ids, predictions = (np.concatenate(found[name]) for name in ("id", "prediction"))
     np.testing.assert_array_equal(np.sort(ids), np.arange(ROWS))
     expected = model.predict(features_of(np.arange(ROWS)), verbose=0)
@@ -81,9 +93,7 @@ def test_killed_actors_lose_no_row_and_double_none(exported: tuple[Path, Any]) -
     folder, model = exported
     slow = numbered(blocks=40, pause_s=0.1)
     scored = on_ray.score(slow, folder, keep=["id"], batch_size=50)
-    with killing("MapWorker", every_s=1.0) as killed:
-        check(scored, model)
-    assert len(killed) >= 2
+    assert check(scored, model, kill_after=(1, 10, 20)) == {"id", "prediction"}
 
 
 def test_a_machine_of_another_kind_is_tuned_for_once(

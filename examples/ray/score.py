@@ -35,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tuned = Path(folder) / "tuned"
         autotune.tune(model, sample, budget_s=3).save(tuned)
-        ray.init(num_cpus=2, include_dashboard=False)
+        ray.init("local", num_cpus=2, include_dashboard=False)
         rows = ray.data.range(ROWS).map_batches(make_rows)
         scored = on_ray.score(rows, tuned, keep=["id"])
         predictions = scored.to_pandas().sort_values("id")
