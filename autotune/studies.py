@@ -52,8 +52,11 @@ def open_study(storage: str, name: str = "autotune") -> Iterator[optuna.Study]:
 
 @contextlib.contextmanager
 def _connected(storage: str) -> Iterator[optuna.storages.RDBStorage]:
+    import optuna
+
     try:
-        database = _database(storage)
+        with _others_waiting(storage):
+            database = optuna.storages.RDBStorage(storage)
     except (ImportError, ValueError) as error:  # no driver; no URL
         raise _cannot_use(storage, error) from error
     try:
@@ -63,15 +66,27 @@ def _connected(storage: str) -> Iterator[optuna.storages.RDBStorage]:
         database.engine.dispose()
 
 
-def _database(storage: str) -> optuna.storages.RDBStorage:
-    import optuna
+@contextlib.contextmanager
+def _others_waiting(storage: str) -> Iterator[None]:
+    """Make tables in a PostgreSQL database alone: two processes would find each other's halves."""
+    if not storage.startswith("postgresql"):
+        yield
+        return
     import sqlalchemy
 
+    engine = sqlalchemy.create_engine(storage)
     try:
-        return optuna.storages.RDBStorage(storage)
-    except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
-        # Another process made the tables of a new database at this moment: now they are there.
-        return optuna.storages.RDBStorage(storage)
+        with engine.connect() as connection:  # the lock goes with the transaction
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_key("tables"),))
+            yield
+    finally:
+        engine.dispose()
+
+
+def _key(name: str) -> int:
+    """A number for a PostgreSQL lock, which has 64 bits."""
+    digest = hashlib.sha256(f"autotune {name}".encode()).digest()
+    return int.from_bytes(digest[:8], signed=True)
 
 
 @contextlib.contextmanager
@@ -88,8 +103,7 @@ def _alone(database: optuna.storages.RDBStorage, name: str) -> Iterator[bool]:
     if kind != "postgresql":
         yield kind == "sqlite"  # whose file is locked
         return
-    digest = hashlib.sha256(f"autotune study {name}".encode()).digest()
-    key = (int.from_bytes(digest[:8], signed=True),)
+    key = (_key(f"study {name}"),)
     with database.engine.connect() as plain:
         connection = plain.execution_options(isolation_level="AUTOCOMMIT")
         if not connection.exec_driver_sql("SELECT pg_try_advisory_lock(%s)", key).scalar():

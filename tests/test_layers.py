@@ -192,7 +192,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         16,
         "artifact errors fingerprint goal models nesting on_ray.kinds on_ray.packing "
         "on_ray.shipping preparation records studies tuning worker workload",
-        "optuna ray",
+        "msgspec optuna ray",
     ),
     "on_ray.missing": (
         16,

@@ -46,7 +46,7 @@ def probe(
 ) -> Iterator[Probe]:
     """A probe of a model that does something with a batch of 16 rows."""
     folder = tmp_path_factory.mktemp("trouble")
-    action = f"exec(open({str(deed.path)!r}).read())"
+    action = f"exec(__import__('pathlib').Path({str(deed.path)!r}).read_text())"
     load = write_request(folder, action)
     rows = np.ones((20, 10), np.float32)
     sys.path.append(str(folder))

@@ -34,7 +34,7 @@ from tests.simulated import SimulatedDevice
 
 with open_study(sys.argv[1], sys.argv[2]) as study:
     device = SimulatedDevice(row_s=float(sys.argv[3]))
-    record = search(device, Goal(max_batch_size=64), budget_s=5.0, study=study)
+    record = search(device, Goal(max_batch_size=64), budget_s=1.0, study=study)
     print(record.recommendation.batch_size, len(study.trials), flush=True)
     if len(sys.argv) > 4:
         study.ask()
@@ -76,7 +76,7 @@ def test_a_study_in_use_is_refused_and_goes_on_once_its_process_is_killed(storag
         assert states.count("FAIL") == 1  # the one that was under way
         assert len(states) == int(trials) + 1
         before = SimulatedDevice()
-        search(before, GOAL, budget_s=5.0, study=study)
+        search(before, GOAL, budget_s=1.0, study=study)
         assert len(before.tried) < int(trials)
 
 

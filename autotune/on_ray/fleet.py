@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -115,7 +116,7 @@ def tune_fleet(
     sent = ray.put(shipment)
     with ThreadPoolExecutor(len(groups)) as pool:
         results = list(pool.map(functools.partial(_tune_one_of, sent, wish), groups))
-    return tuple(_gather(folder, groups, results))
+    return tuple(_gather(folder, groups, results, shipment.request.name))
 
 
 def _names(groups: Sequence[_Group]) -> list[str]:
@@ -222,7 +223,10 @@ def _study(wish: _Wish, kind: Kind) -> contextlib.AbstractContextManager[optuna.
 
 
 def _gather(
-    folder: Path, groups: Sequence[_Group], results: Sequence[Contents | AutotuneError]
+    folder: Path,
+    groups: Sequence[_Group],
+    results: Sequence[Contents | AutotuneError],
+    source: str,
 ) -> Iterator[TuningRecord]:
     """Put what was tuned into one folder; what failed is told, and an error if all did."""
     errors = [result for result in results if isinstance(result, AutotuneError)]
@@ -236,5 +240,12 @@ def _gather(
             put_files(result, Path(place))
             tuned = artifact.read(place)
             copy_model = functools.partial(shutil.copyfile, tuned.model)
-            artifact.write(folder, tuned.record, copy_model, tuned.folder)
-            yield tuned.record
+            record = _from(source, tuned.record)
+            artifact.write(folder, record, copy_model, tuned.folder)
+            yield record
+
+
+def _from(source: str, record: TuningRecord) -> TuningRecord:
+    """Have the record name the model that the caller gave, not the copy that was sent."""
+    model = record.model and msgspec.structs.replace(record.model, source=source)
+    return msgspec.structs.replace(record, model=model)
