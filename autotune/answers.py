@@ -120,14 +120,14 @@ def nest(kind: tuple[Any, ...], leaves: list[Array]) -> Nested:
     return leaves[0] if kind[0] is None else kind[0].unflatten(leaves)
 
 
-def join(batch: Sequence[Request] | Sequence[Rows]) -> Nested:
+def join(batch: Sequence[Rows | Request]) -> Nested:
     """Join the rows of requests of one kind, in their order."""
     parts = zip(*(request.leaves for request in batch), strict=True)
     joined = [part[0] if len(part) == 1 else np.concatenate(part) for part in parts]
     return nest(batch[0].kind, joined)
 
 
-def share_out(outputs: Nested, batch: Sequence[Request] | Sequence[Rows]) -> list[Nested]:
+def share_out(outputs: Nested, batch: Sequence[Rows | Request]) -> list[Nested]:
     """Cut a batch's outputs into those of each request.
 
     They are copied: a caller who keeps one row must neither keep the batch nor reach the others'.

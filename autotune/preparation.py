@@ -83,7 +83,7 @@ def make_ready(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autotune-")))
         try:
             parcel = subject.pack(folder, rows)
-            request = _request(parcel, subject.name, folder, wish)
+            request = request_for(parcel, subject.name, folder, wish)
             scratch = (str(folder), str(wish.exports), *parcel.scratch)
             fork = isolation == "process"
             child = stack.enter_context(IsolatedProbe(request, fork=fork, scratch=scratch))
@@ -111,7 +111,7 @@ def make_ready(
     return probe, loaded
 
 
-def _request(parcel: Parcel, name: str, folder: Path, wish: Wish) -> Load:
+def request_for(parcel: Parcel, name: str, folder: Path, wish: Wish) -> Load:
     """Write the rows that the child needs to `folder`, and say where everything lies."""
     sample: SavedRows | DrawnRows
     if isinstance(parcel.rows, Synthetic):

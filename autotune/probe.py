@@ -142,7 +142,7 @@ class IsolatedProbe:
             raise
         if reply.loaded is None:
             self._family.end(threads)
-            raise self._refuse(threads, reply.error) if threads else _error_of(reply)
+            raise self._refuse(threads, reply.error) if threads else error_of(reply)
         if threads is None:
             self.loaded = reply.loaded
             self._family.measure_one(child)
@@ -203,7 +203,7 @@ class IsolatedProbe:
             self.close()
             raise
         if reply.outcome is None:
-            raise _error_of(reply)
+            raise error_of(reply)
         if isinstance(reply.outcome, OutOfMemory) or _was_stopped(reply.outcome):
             self._family.end(threads)  # gives memory back; the next figure comes from a clean one
         return reply.outcome
@@ -231,7 +231,7 @@ def _outcome_of(
     return Failure(candidate, kind=kind, elapsed_s=elapsed_s, message=message)  # type: ignore[arg-type]
 
 
-def _error_of(reply: Reply) -> AutotuneError:
+def error_of(reply: Reply) -> AutotuneError:
     """Make the error again that the child met."""
     kind = getattr(errors, reply.error_type, None)
     if isinstance(kind, type) and issubclass(kind, AutotuneError):

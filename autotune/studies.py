@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import sqlite3
@@ -24,8 +25,11 @@ _BELONGS_TO = "belongs_to"
 def open_study(storage: str, name: str = "autotune") -> Iterator[optuna.Study]:
     """Open an Optuna study in a database, or make it; for `tune(..., study=...)`.
 
-    A study in an SQLite file is locked while it is open, and trials that a killed run left
-    unfinished are marked as failed, so that they are tried again.
+    One process has a study at a time: two would time their candidates while the other disturbs
+    them, or on another machine. A study in an SQLite file is locked with the file, one in a
+    PostgreSQL database by its name: there several processes work beside each other, each on a
+    study of its own. Trials that a killed run left unfinished are marked as failed, so that they
+    are tried again.
 
     Args:
         storage: A database URL, such as "sqlite:///tune.db".
@@ -35,9 +39,13 @@ def open_study(storage: str, name: str = "autotune") -> Iterator[optuna.Study]:
         InvalidInput: The URL or the database cannot be opened.
         EnvironmentFault: Another process has the study open.
     """
-    with _locked(storage), _as_input_error(storage), _connected(storage) as database:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_locked(storage))
+        stack.enter_context(_as_input_error(storage))
+        database = stack.enter_context(_connected(storage))
+        alone = stack.enter_context(_alone(database, name))
         study = _create_study(database, name)
-        if storage.startswith("sqlite"):
+        if alone:
             _fail_stale_trials(study)
         yield study
 
@@ -47,7 +55,8 @@ def _connected(storage: str) -> Iterator[optuna.storages.RDBStorage]:
     import optuna
 
     try:
-        database = optuna.storages.RDBStorage(storage)
+        with _others_waiting(storage):
+            database = optuna.storages.RDBStorage(storage)
     except (ImportError, ValueError) as error:  # no driver; no URL
         raise _cannot_use(storage, error) from error
     try:
@@ -55,6 +64,57 @@ def _connected(storage: str) -> Iterator[optuna.storages.RDBStorage]:
     finally:
         database.remove_session()
         database.engine.dispose()
+
+
+@contextlib.contextmanager
+def _others_waiting(storage: str) -> Iterator[None]:
+    """Make tables in a PostgreSQL database alone: two processes would find each other's halves."""
+    if not storage.startswith("postgresql"):
+        yield
+        return
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(storage)
+    try:
+        with engine.connect() as connection:  # the lock goes with the transaction
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_key("tables"),))
+            yield
+    finally:
+        engine.dispose()
+
+
+def _key(name: str) -> int:
+    """A number for a PostgreSQL lock, which has 64 bits."""
+    digest = hashlib.sha256(f"autotune {name}".encode()).digest()
+    return int.from_bytes(digest[:8], signed=True)
+
+
+@contextlib.contextmanager
+def _alone(database: optuna.storages.RDBStorage, name: str) -> Iterator[bool]:
+    """Lock a study in a PostgreSQL database for as long as this process is connected to it.
+
+    Yields:
+        Whether no other process has it open.
+
+    Raises:
+        EnvironmentFault: Another process has.
+    """
+    kind = database.engine.dialect.name
+    if kind != "postgresql":
+        yield kind == "sqlite"  # whose file is locked
+        return
+    key = (_key(f"study {name}"),)
+    with database.engine.connect() as plain:
+        connection = plain.execution_options(isolation_level="AUTOCOMMIT")
+        if not connection.exec_driver_sql("SELECT pg_try_advisory_lock(%s)", key).scalar():
+            raise EnvironmentFault(
+                f"The study {name!r} is in use by another process. Wait for it, or use another "
+                "name (--study)."
+            )
+        try:
+            yield True
+        finally:
+            connection.exec_driver_sql("SELECT pg_advisory_unlock(%s)", key)
 
 
 def _create_study(storage: optuna.storages.BaseStorage | None, name: str | None) -> optuna.Study:

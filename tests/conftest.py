@@ -134,3 +134,38 @@ def exported_folder(tuned_folder: Path, keras: Any) -> Path:
     model = keras.saving.load_model(tuned_folder / "model.keras", compile=False)
     inputs = Input("x", (10,), "float32")
     return write_tuned(tuned_folder.parent / "exported", model, inputs, engine="onnxruntime")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Any]:
+    """A Ray cluster of this machine alone, with two processors; the tests add machines to it."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 300 * 2**20}
+    found = Cluster(initialize_head=True, head_node_args=head)
+    ray.init(address=found.address, log_to_driver=False, logging_level="warning")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    yield found
+    ray.shutdown()
+    found.shutdown()
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, keras: Any) -> tuple[Path, Any]:
+    """A folder tuned to ONNX Runtime, which is opened in a fraction of a second, and its model."""
+    from autotune import Goal, tune
+
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((10,), name="x"), layers.Dense(16, activation="relu"), layers.Dense(3)],
+        name="exported",
+    )
+    path = tmp_path_factory.mktemp("exported")
+    model.save(path / "model.keras")
+    rows = np.random.default_rng(0).standard_normal((64, 10)).astype(np.float32)
+    goal = Goal(max_batch_size=64)
+    engines, folder = ["onnxruntime"], path / "tuned"
+    source = str(path / "model.keras")
+    tune(source, rows, goal, engines=engines, concurrency=[1], budget_s=1).save(folder)
+    return folder, model

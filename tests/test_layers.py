@@ -43,7 +43,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "outcomes": (1, "errors", "msgspec"),
     "settings": (1, "errors", "msgspec yaml"),
     "stats": (1, "pace", "msgspec"),
-    "studies": (1, "errors", "filelock optuna"),
+    "studies": (1, "errors", "filelock optuna sqlalchemy"),
     "device": (2, "backends cuda host nvml", ""),
     "engines.compiled_jax": (2, "errors nesting", "jax keras numpy optree"),
     "engines.compiled_tensorflow": (2, "errors nesting", "keras numpy optree tensorflow"),
@@ -69,6 +69,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "ledger": (3, "errors judging outcomes", "msgspec optuna"),
     "matching": (3, "records", ""),
     "models": (3, "errors modelfiles workload", "keras numpy"),
+    "on_ray.sizing": (3, "records", "numpy ray"),
     "parquetfiles": (3, "nesting", "numpy pyarrow"),
     "scheduling": (3, "judging outcomes records", "numpy"),
     "splitting": (3, "judging outcomes", ""),
@@ -95,6 +96,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "engines": (5, "errors exports nesting parity", "keras"),
     "intake": (5, "errors foreign inputs nesting tables workload", "numpy"),
     "jsonrows": (5, "errors inputs nesting records workload", "msgspec numpy"),
+    "on_ray.tables": (5, "errors foreign nesting rowfiles workload", "numpy pyarrow ray"),
     "outfiles": (5, "errors files nesting parquetfiles rowfiles workload", "numpy"),
     "racing": (5, "judging outcomes standing", ""),
     "report.words": (5, "curves outcomes records units", ""),
@@ -152,6 +154,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "allocator batchable describe device engines host inputs lineup measure records workload",
         "keras",
     ),
+    "on_ray.kinds": (8, "fingerprint matching records", ""),
     "queue_simulation": (8, "scheduling service", ""),
     "report.charts": (
         8,
@@ -239,6 +242,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "loading": (13, "artifact fingerprint models predictor records sources workload", ""),
     "probe": (13, "child engines errors family host outcomes records worker", "msgspec"),
     "scoring": (13, "errors nesting outfiles predictor records rowpieces terminal", "numpy"),
+    "on_ray.packing": (14, "artifact errors files loading predictor", "filelock msgspec ray"),
     "preparation": (
         14,
         "backends bench errors nesting outcomes probe records subjects worker workload",
@@ -249,6 +253,16 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "artifact engines errors fingerprint models nesting outcomes preparation records subjects "
         "units workload",
         "",
+    ),
+    "on_ray.serving": (
+        15,
+        "answers artifact errors nesting on_ray.packing on_ray.sizing predictor records scheduling",
+        "msgspec numpy ray starlette",
+    ),
+    "on_ray.shipping": (
+        15,
+        "models nesting on_ray.packing preparation subjects worker workload",
+        "msgspec",
     ),
     "tuning": (
         15,
@@ -263,6 +277,23 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "records subjects workload",
         "keras msgspec",
     ),
+    "on_ray.fleet": (
+        16,
+        "artifact errors fingerprint goal models nesting on_ray.kinds on_ray.packing "
+        "on_ray.shipping preparation records studies tuning worker workload",
+        "msgspec optuna ray",
+    ),
+    "on_ray.missing": (
+        16,
+        "artifact engines errors fingerprint models nesting on_ray.kinds on_ray.packing predictor "
+        "tuning",
+        "ray",
+    ),
+    "on_ray.probing": (
+        16,
+        "errors nesting on_ray.shipping outcomes probe records worker workload",
+        "msgspec ray",
+    ),
     "verifying": (
         16,
         "artifact claims confirming contest entrants judging nesting outcomes records trial "
@@ -273,6 +304,13 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "commands.completing": (17, "driver engines goal preparation", ""),
     "commands.options": (17, "errors models", "msgspec typer"),
     "findings": (17, "confirming contest duel report trial units verifying", "rich"),
+    "on_ray": (17, "errors", ""),
+    "on_ray.scoring": (
+        17,
+        "artifact errors on_ray.missing on_ray.packing on_ray.sizing on_ray.tables predictor "
+        "workload",
+        "pyarrow ray",
+    ),
     "commands.common": (18, "commands.options errors settings terminal", "typer"),
     "commands.compare": (18, "commands.options duel findings rowfiles terminal units", "typer"),
     "commands.demo": (18, "commands.options demo report terminal units", "typer"),
@@ -293,6 +331,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "typer",
     ),
     "commands.verify": (18, "commands.options findings rowfiles terminal units verifying", "typer"),
+    "on_ray.scorefiles": (
+        18,
+        "errors files nesting on_ray.scoring on_ray.tables rowfiles",
+        "pyarrow ray",
+    ),
     "cli": (
         19,
         "commands.common commands.compare commands.demo commands.doctor commands.export "

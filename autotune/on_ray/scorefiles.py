@@ -1,0 +1,157 @@
+"""Score files: rows from a file or a folder of them, with predictions, into a folder of Parquet."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import ray
+import ray.data
+
+from autotune.errors import (
+    AutotuneError,
+    EnvironmentFault,
+    InvalidInput,
+    InvalidSample,
+    one_line,
+)
+from autotune.files import cannot_write
+from autotune.nesting import flatten, leaf_names
+from autotune.on_ray.scoring import score
+from autotune.on_ray.tables import as_column
+from autotune.rowfiles import read_rows
+
+ROWS_OF_A_BLOCK = 2**14
+
+
+def score_files(
+    tuned: Path,
+    rows: Path,
+    out: Path,
+    address: str | None = None,
+    *,
+    imports: Sequence[str] = (),
+    unsafe: bool = False,
+) -> int:
+    """Score rows from files on Ray, and write them with their predictions as Parquet.
+
+    The files in `out`, in the order of their names, have the rows in the order of the input. The
+    folder is there when all of it is: before, it has a hidden name beside.
+
+    Args:
+        tuned: A tuned folder.
+        rows: A `.parquet` file or a folder of them, which all machines read; or `.csv`, `.npy` or
+            `.npz`, which this one reads.
+        out: A folder that is not there yet, on storage that all machines share.
+        address: Of a Ray cluster, "auto" for one that runs on this machine; None to start one here.
+        imports: Modules that define the model's own classes.
+        unsafe: Allow Python code in the model. Only for folders you trust.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        InvalidInput: An argument or a file cannot be used.
+        EnvironmentFault: The cluster cannot be reached, or files cannot be written.
+    """
+    _check_out(out)
+    _check_rows(rows)
+    new = out.absolute().with_name(f".{out.name[:80]}.{secrets.token_hex(6)}")
+    try:
+        with _cluster(address):
+            scored = score(_read(rows), tuned, imports=imports, unsafe=unsafe)
+            scored.context.execution_options.preserve_order = True
+            with _as_our_errors():
+                scored.write_parquet(str(new))
+        count = _count(new)
+        new.rename(out)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return count
+
+
+def _check_out(out: Path) -> None:
+    if out.exists() or out.is_symlink():
+        raise InvalidInput(f"{out} exists. Give the name of a new folder for the scored rows.")
+    if not out.absolute().parent.is_dir():
+        raise InvalidInput(f"The folder of {out} does not exist. Make it, or give another.")
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None) -> Iterator[None]:
+    """Connect to a cluster, or start one; one that was there already is left as it is."""
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        if address is None:
+            ray.init("local", include_dashboard=False)
+        else:
+            ray.init(address)
+    except (ConnectionError, ValueError) as error:
+        raise EnvironmentFault(f"No Ray cluster at {address!r}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_rows(rows: Path) -> None:
+    if not rows.exists():
+        raise InvalidSample(f"Sample file not found: {rows}.")
+    if rows.is_dir() and not any(rows.glob("**/*.parquet")):
+        raise InvalidSample(f"{rows} holds no .parquet files.")
+
+
+def _read(rows: Path) -> ray.data.Dataset:
+    if rows.suffix.lower() == ".parquet" or rows.is_dir():
+        try:
+            return ray.data.read_parquet(str(rows.absolute()))
+        except (pa.ArrowException, ray.exceptions.RayError) as error:
+            raise InvalidSample(f"{rows} cannot be read as rows: {one_line(error)}") from error
+    values = read_rows(rows)
+    leaves = flatten(dict(values) if isinstance(values, dict) else values)[0]
+    names = [name or "data" for name in leaf_names(values)]
+    count = len(leaves[0])
+    return ray.data.from_arrow(
+        [
+            pa.table(
+                {
+                    name: as_column(leaf[start : start + ROWS_OF_A_BLOCK])
+                    for name, leaf in zip(names, leaves, strict=True)
+                }
+            )
+            for start in range(0, max(1, count), ROWS_OF_A_BLOCK)
+        ]
+    )
+
+
+@contextlib.contextmanager
+def _as_our_errors() -> Iterator[None]:
+    """What a worker's code of ours refused is told as if it had been refused here."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, AutotuneError):
+            cause = cause.__cause__ or getattr(cause, "cause", None)
+        if cause is not None:
+            raise cause from error
+        raise
+
+
+def _count(folder: Path) -> int:
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise EnvironmentFault(
+            f"Nothing was written to {folder.parent} that this machine sees: give a folder on "
+            "storage that all machines of the cluster share."
+        )
+    return sum(pyarrow.parquet.read_metadata(file).num_rows for file in files)

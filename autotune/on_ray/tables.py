@@ -1,0 +1,135 @@
+"""Arrow tables to a model's inputs, and its outputs to columns of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from ray.data.block import BlockAccessor
+from ray.data.extensions import ArrowTensorArray
+
+from autotune.errors import InvalidInput, InvalidSample
+from autotune.foreign import read_columns
+from autotune.nesting import Array, Nested, flatten, leaf_names
+from autotune.rowfiles import to_inputs
+from autotune.workload import Spec, Table
+
+Columns = Mapping[str, str | Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """Which columns are read, which are kept, and how those of the outputs are called.
+
+    Attributes:
+        inputs: The model's inputs; empty where the record does not tell them.
+        columns: The column or columns that become each input, by its name; None for those of the
+            same names, else for all columns as the values of the only input.
+        output: Name of the output's column, and the first part of those of several.
+        keep: Columns that stand beside the outputs; None for all.
+    """
+
+    inputs: tuple[Spec, ...]
+    columns: dict[str, tuple[str, ...]] | None
+    output: str
+    keep: tuple[str, ...] | None
+
+    def to_inputs(self, table: pa.Table) -> Nested:
+        """Return the model's inputs, as arrays of shape `(rows, ...)`.
+
+        Raises:
+            InvalidSample: A column is missing, or does not fit its input.
+        """
+        if self.columns is None:
+            names = [spec.name for spec in self.inputs]
+            by_name = names and set(names) <= set(table.column_names)
+            return Table(_read(table, names if by_name else table.column_names))
+        arranged = {
+            spec.name: _one_input(spec, _read(table, self.columns[spec.name]))
+            for spec in self.inputs
+        }
+        return arranged if len(arranged) > 1 else next(iter(arranged.values()))
+
+    def with_outputs(self, table: pa.Table, outputs: Nested) -> pa.Table:
+        """Return the columns that are kept, with the outputs appended.
+
+        Raises:
+            InvalidSample: There is a column of that name.
+        """
+        if self.keep is not None:
+            _read_names(table, self.keep)
+            table = table.select(list(self.keep))
+        leaves, names = flatten(outputs)[0], leaf_names(outputs)
+        for leaf, name in zip(leaves, names, strict=True):
+            column = f"{self.output}.{name.replace('/', '.')}" if name else self.output
+            if column in table.column_names:
+                raise InvalidSample(
+                    f"The dataset has a column {column!r} already. Give the predictions another "
+                    "name, with output=..., or leave that column out, with keep=[...]."
+                )
+            table = table.append_column(column, as_column(leaf))
+        return table
+
+
+def arrange(
+    inputs: Sequence[Spec], columns: Columns | None, output: str, keep: Sequence[str] | None
+) -> Arrangement:
+    """Check what the caller says about columns, before anything is run.
+
+    Raises:
+        InvalidInput: Inputs that the model does not have, or that no column is named for.
+    """
+    if not output or not isinstance(output, str):
+        raise InvalidInput(f"output must be the name of a column, but got {output!r}.")
+    if isinstance(keep, str):
+        raise InvalidInput(f"keep must be a sequence of column names, but got {keep!r}.")
+    named = None
+    if columns is not None:
+        named = {name: (c,) if isinstance(c, str) else tuple(c) for name, c in columns.items()}
+        wanted = [spec.name for spec in inputs]
+        if set(named) != set(wanted) or not all(named.values()):
+            raise InvalidInput(
+                f"columns must name one or more columns for each input of the model "
+                f"({', '.join(wanted) or 'which it does not tell'}), but got {dict(columns)!r}."
+            )
+    return Arrangement(tuple(inputs), named, output, None if keep is None else tuple(keep))
+
+
+def _one_input(spec: Spec, columns: dict[str, Array]) -> Nested:
+    # Under names that are not the input's, so that one of several that bears it does not stand
+    # for all of them.
+    renamed = {f"{spec.name} {index}": array for index, array in enumerate(columns.values())}
+    return to_inputs(Table(renamed), [spec])
+
+
+def _read_names(table: pa.Table, names: Sequence[str]) -> None:
+    missing = next((name for name in names if name not in table.column_names), None)
+    if missing is not None:
+        have = ", ".join(map(repr, table.column_names[:10]))
+        raise InvalidSample(f"The dataset has no column {missing!r} (columns: {have}).")
+
+
+def _read(table: pa.Table, names: Sequence[str]) -> dict[str, Array]:
+    """Read columns as arrays; those of tensors are not copied where they lie in one piece."""
+    _read_names(table, names)
+    accessor = BlockAccessor.for_block(table)
+    return {
+        name: accessor.to_numpy(name)
+        if isinstance(table.schema.field(name).type, pa.BaseExtensionType)
+        else read_columns(table.select([name]))[name]
+        for name in names
+    }
+
+
+def as_column(leaf: Array) -> Any:
+    """Return an array of shape `(rows, ...)` as a column of numbers, text or tensors."""
+    """Return an array of shape `(rows, ...)` as a column of numbers, text or tensors."""
+    if leaf.dtype.name == "bfloat16":  # Arrow has none
+        leaf = leaf.astype(np.float32)
+    if leaf.ndim > 1:
+        return ArrowTensorArray.from_numpy(leaf)
+    # Text comes as Python objects, which Ray would pickle.
+    return pa.array(leaf.tolist() if leaf.dtype.kind in "OSU" else leaf)
