@@ -25,10 +25,10 @@ from tests.pages import DOCS, HOME, PAGES, anchors, blocks, commands, name_of, p
 ROOMS = sorted((HOME / "autotune").rglob("*.py"))
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 
-# Pages whose Python is run by another test, with what it needs beside it.
-RUN_ELSEWHERE = {"serving.md"}
+RUN_ELSEWHERE = {"ray.md"}  # pages whose Python needs a cluster: tests/test_on_ray.py has one
+NEEDS = {"report.md": ("altair", "vl_convert")}  # packages that a page asks its reader to install
 RUN_HERE = [
-    page
+    pytest.param(page, marks=[pytest.mark.needs(name) for name in NEEDS.get(page.name, ())])
     for page in DOCS
     if page.name not in RUN_ELSEWHERE and any(not file for file, _ in blocks(page, "python"))
 ]
@@ -107,7 +107,9 @@ def test_python_in_a_page_runs(
             (place / file).write_text(code)
         else:
             programs.append(code)
-    names: dict[str, Any] = {"__name__": page.stem}
+    # What pages take for granted: rows, and what was tuned before.
+    names: dict[str, Any] = {"rows": np.load("rows.npy"), "sample": np.load("rows.npy")}
+    names |= {"predictor": autotune.load("tuned/"), "record": autotune.TuningRecord.load("tuned/record.json")}
     for code in programs:
         for hard, easy in EASIER.items():
             code = code.replace(hard, easy)
