@@ -1,8 +1,6 @@
-"""The same model on the backend that Keras uses: run it with each, and compare.
+"""The same model on the backend that Keras uses, which KERAS_BACKEND chooses.
 
-    python examples/backend.py
-    KERAS_BACKEND=jax python examples/backend.py
-    KERAS_BACKEND=torch python examples/backend.py
+Run it: python examples/backend.py, or KERAS_BACKEND=jax python examples/backend.py
 """
 
 import keras

@@ -3,7 +3,7 @@
 Rows and outputs are memory-mapped files; pages are given back when they have been read or written.
 Here the file is small enough to make in a second. Its size would not matter.
 
-    python examples/larger_than_memory.py
+Run it: python examples/larger_than_memory.py
 """
 
 import tempfile

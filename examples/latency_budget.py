@@ -1,6 +1,6 @@
 """The most rows per second whose batches are answered within a limit, and the curve around it.
 
-    python examples/latency_budget.py
+Run it: python examples/latency_budget.py
 """
 
 import keras

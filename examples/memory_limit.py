@@ -1,6 +1,6 @@
 """The fastest way that stays below a memory limit: forecasts beside what came, and refusals.
 
-    python examples/memory_limit.py
+Run it: python examples/memory_limit.py
 """
 
 import keras
@@ -8,17 +8,15 @@ import numpy as np
 
 import autotune
 
-BUDGET_S = 4.0  # seconds for probing
+BUDGET_S = 3.0  # seconds for probing
 MIB = 2**20
-MEMORY = 1536 * MIB  # 1.5 GiB for the whole process that runs the model, framework included
+MEMORY = 1024 * MIB  # for the whole process that runs the model, framework included
 
 layers = keras.layers
 model = keras.Sequential(
     [
         keras.Input((96, 96, 3), name="picture"),
-        layers.Conv2D(64, 3, activation="relu"),  # 2 MiB of activations a row
-        layers.MaxPooling2D(4),
-        layers.Conv2D(8, 3, activation="relu"),
+        layers.Conv2D(64, 1, activation="relu"),  # 2 MiB of activations a row
         layers.GlobalAveragePooling2D(),
     ]
 )

@@ -1,6 +1,6 @@
 """A layer of your own. Candidates are tried in another process, which must be able to import it.
 
-    python examples/own_layer.py
+Run it: python examples/own_layer.py
 """
 
 import tempfile
@@ -35,9 +35,7 @@ def make() -> keras.Model:
 
 if __name__ == "__main__":
     rows = np.random.default_rng(0).random((2000, 20), dtype=np.float32)
-    tuned = autotune.tune(
-        "own_layer:make", rows, engines=["keras", "compiled"], budget_s=BUDGET_S
-    )
+    tuned = autotune.tune("own_layer:make", rows, engines=["keras", "compiled"], budget_s=BUDGET_S)
     print(tuned.recommendation.reason)
     with tempfile.TemporaryDirectory() as folder:
         tuned.save(f"{folder}/tuned")

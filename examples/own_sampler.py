@@ -3,7 +3,7 @@
 Whatever a sampler proposes, no batch is more than twice the largest that ran, none is tried whose
 memory is not forecast to fit, and the best are raced and measured afresh as usual.
 
-    python examples/own_sampler.py
+Run it: python examples/own_sampler.py
 """
 
 from typing import Any
@@ -23,15 +23,15 @@ class AroundTheBest(optuna.samplers.BaseSampler):
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
 
-    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+    def infer_relative_search_space(self, *_: Any) -> dict[str, Any]:
         """Nothing is sampled together."""
         return {}
 
-    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+    def sample_relative(self, *_: Any) -> dict[str, Any]:
         """Nothing is sampled together."""
         return {}
 
-    def sample_independent(self, study: Any, trial: Any, name: str, distribution: Any) -> Any:
+    def sample_independent(self, study: Any, _trial: Any, name: str, distribution: Any) -> Any:
         """One parameter: near the best for the batch size, any for the others."""
         if name != "batch_size":
             choices = getattr(distribution, "choices", None) or range(

@@ -1,6 +1,6 @@
 """A model with two named inputs and two named outputs: rows go in and come out nested.
 
-    python examples/two_inputs.py
+Run it: python examples/two_inputs.py
 """
 
 import keras

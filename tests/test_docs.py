@@ -99,8 +99,10 @@ def test_python_in_a_page_runs(
     shutil.copytree(tuned, place)
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(place)
-    hasty = {"engines": ["keras"], "concurrency": [1], "budget_s": 0.5, "isolation": "none"}
-    monkeypatch.setattr(autotune, "tune", functools.partial(autotune.tune, **hasty))
+    hasty = functools.partial(
+        autotune.tune, engines=["keras"], concurrency=[1], budget_s=0.5, isolation="none"
+    )
+    monkeypatch.setattr(autotune, "tune", hasty)
     programs = []
     for file, code in blocks(page, "python"):
         if file:
@@ -109,7 +111,8 @@ def test_python_in_a_page_runs(
             programs.append(code)
     # What pages take for granted: rows, and what was tuned before.
     names: dict[str, Any] = {"rows": np.load("rows.npy"), "sample": np.load("rows.npy")}
-    names |= {"predictor": autotune.load("tuned/"), "record": autotune.TuningRecord.load("tuned/record.json")}
+    names["predictor"] = autotune.load("tuned/")
+    names["record"] = names["predictor"].record
     for code in programs:
         for hard, easy in EASIER.items():
             code = code.replace(hard, easy)
@@ -160,17 +163,19 @@ def undocumented(room: Path) -> list[str]:
     tree = ast.parse(room.read_text())
     found = [] if ast.get_docstring(tree) else [room.stem]
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    for parent in (tree, *classes):
-        for node in parent.body:
+    public = [node.body for node in classes if not node.name.startswith("_")]
+    for body in (tree.body, *public):
+        for node in body:
             if not isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
                 continue
             is_setter = any(isinstance(d, ast.Attribute) for d in node.decorator_list)
             if not (node.name.startswith("_") or is_setter or ast.get_docstring(node)):
                 found.append(f"{room.stem}.{node.name}")
     for node, after in zip(tree.body, [*tree.body[1:], None], strict=True):
-        is_alias = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-        if is_alias and node.targets[0].id in autotune.__all__ and not isinstance(after, ast.Expr):
-            found.append(f"{room.stem}.{node.targets[0].id}")
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            if name in autotune.__all__ and not isinstance(after, ast.Expr):
+                found.append(f"{room.stem}.{name}")
     return found
 
 

@@ -92,7 +92,7 @@ def test_an_example_of_the_seed_runs_and_prints_its_times(path: Path) -> None:
 @pytest.mark.parametrize("name", PRINTS)
 def test_an_example_runs_and_prints_what_it_measured(name: str, tmp_path: Path) -> None:
     """Each program of examples/ ends well, and says what it is there to say."""
-    command = [sys.executable, HOME / "examples" / name]
+    command = [sys.executable, str(HOME / "examples" / name)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.search(PRINTS[name], done.stdout), done.stdout

@@ -26,9 +26,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}  # an announcement of the theme
-    done = subprocess.run(
-        command, cwd=HOME, env=quiet, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=HOME, env=quiet, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WARNING" not in done.stderr
     return folder

@@ -18,7 +18,8 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 HOME = Path(__file__).parents[2]
-DOCS, PLACE = "docs/", "project/"  # where pages lie in the project; where other files go in the site
+DOCS = "docs/"  # where pages lie in the project
+PLACE = "project/"  # where the site has its other files
 LINK = re.compile(r"(?<=\]\()([^)#\s]+)(#[^)\s]*)?(?=\))")
 LANGUAGES = {".py": "python", ".sh": "sh", ".yml": "yaml", ".toml": "toml"}
 
