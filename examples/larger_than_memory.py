@@ -35,10 +35,11 @@ with tempfile.TemporaryDirectory() as folder:
 
     rows = np.load(source, mmap_mode="r")
     outputs = open_file(target, "w+", np.float32, (ROWS, 4))
+    sample = np.array(rows[:20_000])
     predictor = autotune.tune(
-        model, np.array(rows[:20_000]), engines=["keras", "compiled"], budget_s=BUDGET_S
+        model, sample, engines=["keras", "compiled"], concurrency=[1], budget_s=BUDGET_S
     )
-    predictor.predict(rows[:20_000])  # the first call compiles
+    predictor.predict(sample)  # the first call compiles
 
     process = psutil.Process()
     before = process.memory_info().rss

@@ -15,12 +15,12 @@ MEMORY = 1024 * MIB  # for the whole process that runs the model, framework incl
 layers = keras.layers
 model = keras.Sequential(
     [
-        keras.Input((96, 96, 3), name="picture"),
-        layers.Conv2D(64, 1, activation="relu"),  # 2 MiB of activations a row
+        keras.Input((256, 256, 3), name="picture"),
+        layers.Conv2D(64, 1, activation="relu"),  # 16 MiB of activations a row
         layers.GlobalAveragePooling2D(),
     ]
 )
-pictures = np.random.default_rng(0).random((256, 96, 96, 3), dtype=np.float32)
+pictures = np.random.default_rng(0).random((64, 256, 256, 3), dtype=np.float32)
 
 goal = autotune.Goal(memory_budget_bytes=MEMORY)
 predictor = autotune.tune(

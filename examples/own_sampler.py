@@ -49,6 +49,7 @@ layers = keras.layers
 model = keras.Sequential([keras.Input((50,)), layers.Dense(200, "relu"), layers.Dense(5)])
 rows = np.random.default_rng(0).random((4000, 50), dtype=np.float32)
 
+optuna.logging.set_verbosity(optuna.logging.WARNING)
 study = optuna.create_study(direction="maximize", sampler=AroundTheBest(seed=1))
 predictor = autotune.tune(
     model, rows, engines=["keras", "compiled"], budget_s=BUDGET_S, study=study, strategy="sampler"
