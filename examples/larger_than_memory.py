@@ -17,7 +17,7 @@ import psutil
 import autotune
 
 BUDGET_S = 3.0  # seconds for probing
-ROWS, WIDTH = 1_000_000, 64
+ROWS, WIDTH = 500_000, 64
 
 layers = keras.layers
 model = keras.Sequential(
@@ -36,8 +36,9 @@ with tempfile.TemporaryDirectory() as folder:
     rows = np.load(source, mmap_mode="r")
     outputs = open_file(target, "w+", np.float32, (ROWS, 4))
     sample = np.array(rows[:20_000])
+    goal = autotune.Goal(min_batch_size=256)  # for so many rows smaller ones are a waste of time
     predictor = autotune.tune(
-        model, sample, engines=["keras", "compiled"], concurrency=[1], budget_s=BUDGET_S
+        model, sample, goal, engines=["keras", "compiled"], concurrency=[1], budget_s=BUDGET_S
     )
     predictor.predict(sample)  # the first call compiles
 

@@ -72,8 +72,10 @@ def test_commands_are_understood(page: Path) -> None:
         if "autotune" not in words:
             continue
         name, *arguments = words[words.index("autotune") + 1 :]
-        if not name.startswith("-"):  # those of the program itself: --help, --version
-            assert name in group.commands, f"{name_of(page)}: autotune {name}"
+        if name.startswith("-"):  # an option of the program itself, such as --version
+            continue
+        assert name in group.commands, f"{name_of(page)}: autotune {name}"
+        if "--help" not in arguments:
             group.commands[name].make_context(name, arguments)
 
 
@@ -111,8 +113,9 @@ def test_python_in_a_page_runs(
             (place / file).write_text(code)
         else:
             programs.append(code)
-    # What pages take for granted: rows, and what was tuned before.
-    names: dict[str, Any] = {"rows": np.load("rows.npy"), "sample": np.load("rows.npy")}
+    # What pages take for granted: the package, rows, and what was tuned before.
+    rows = np.load("rows.npy")
+    names: dict[str, Any] = {"autotune": autotune, "rows": rows, "sample": rows}
     names["predictor"] = autotune.load("tuned/")
     names["record"] = names["predictor"].record
     for code in programs:
