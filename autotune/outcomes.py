@@ -181,6 +181,7 @@ class Failure(_OnlyCandidate, frozen=True, kw_only=True, tag_field="outcome", ta
 
 
 Outcome = Measurement | OutOfMemory | Failure
+"""What a probe brings back."""
 
 Purpose = Literal["search", "wait", "confirm"]
 
@@ -201,6 +202,4 @@ class Block(Struct, frozen=True):
 
 
 Probe = Callable[[Candidate, float], Outcome]
-
-
 """Tries a candidate, spending about that many seconds on timed calls."""

@@ -126,7 +126,13 @@ class Forecast(Struct, frozen=True, kw_only=True):
 
 
 class Input(Struct, frozen=True):
-    """One input of the model as it was tuned: None stands for an axis of free length."""
+    """One input of the model as it was tuned.
+
+    Attributes:
+        name: The model's name for it.
+        shape: Shape of one row; None for an axis of free length.
+        dtype: NumPy's name of its dtype.
+    """
 
     name: str
     shape: tuple[int | None, ...]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,8 +15,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+import autotune
+
 HOME = Path(__file__).parents[1]
-EXAMPLES = sorted((HOME / "examples" / "seed").glob("[0-9]_*.py"))
+SEED = sorted((HOME / "examples" / "seed").glob("[0-9]_*.py"))
+NOTEBOOK = HOME / "examples" / "notebook.ipynb"
+PRINTS = {  # what each program is there to say
+    "larger_than_memory.py": r"read \d+ MiB, wrote \d+ MiB\nthe process grew by \d+ MiB",
+    "latency_budget.py": r"> +\d+ rows: +\d+\.\d+ ms at 90 %, ",
+    "own_sampler.py": r"\d+ trials of \d+ sizes: ",
+    "two_inputs.py": r"category: \(3000, 5\), at most \d\.\de[+-]\d+ from model\.predict",
+}
+PRINTS_APART = {  # of those that are about the process in which the model runs
+    "memory_limit.py": r"rows: at most +\d+ MiB expected, \d+ MiB",
+    "own_layer.py": r"loaded again: \(2000, 3\), at most \d\.\de[+-]\d+ from model\.predict",
+}
+# Folders of programs that are more than a file, with tests of their own.
+RUN_ELSEWHERE = {"ci_gate", "fastapi_service", "ray"}
 
 
 def test_the_readme_has_its_two_commands() -> None:
@@ -68,22 +86,95 @@ def test_the_readmes_shell_runs(place: Path) -> None:
         assert done.returncode in settled_or_not, f"{line}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_runs_and_prints_its_times(path: Path) -> None:
+@pytest.mark.parametrize("path", SEED, ids=lambda path: path.stem)
+def test_an_example_of_the_seed_runs_and_prints_its_times(path: Path) -> None:
     """Each program of examples/seed ends well and prints measured milliseconds."""
     done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.search(r"\d+\.\d+ ms", done.stdout)
 
 
-def test_every_example_is_run_by_a_test() -> None:
-    """No example stands outside the tests."""
-    others = (
-        *("seed/common.py", "train_demo_model.py"),
-        *("fastapi_service/load.py", "ray/score.py"),  # each in the tests of its part
+@pytest.mark.parametrize("name", PRINTS)
+def test_an_example_runs_and_prints_what_it_measured(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each program of examples/ ends well and says what it is there to say, here in a second."""
+    tune = autotune.tune
+
+    def hasty(*arguments: Any, **options: Any) -> Any:
+        return tune(*arguments, **options | {"budget_s": 1.0, "isolation": "none"})
+
+    monkeypatch.setattr(autotune, "tune", hasty)
+    runpy.run_path(str(HOME / "examples" / name), run_name="__main__")
+    assert re.search(PRINTS[name], capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", PRINTS_APART)
+def test_an_example_of_processes_runs_in_its_own(name: str, tmp_path: Path) -> None:
+    """Each of these ends well as a newcomer starts it, and leaves nothing behind."""
+    command = [sys.executable, str(HOME / "examples" / name)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(PRINTS_APART[name], done.stdout), done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("tensorflow", "jax", "torch")],
+)
+def test_the_example_of_backends_runs_on_each(backend: str) -> None:
+    """The same file tunes on TensorFlow, JAX and PyTorch, and says on which it did."""
+    done = subprocess.run(
+        [sys.executable, HOME / "examples/backend.py"],
+        env=os.environ | {"KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    run = {*EXAMPLES, *(HOME / "examples" / name for name in others)}
-    assert set((HOME / "examples").rglob("*.py")) == run
+    assert done.returncode == 0, done.stderr
+    assert f"on {backend}: " in done.stdout
+    assert re.search(r"\d times predict_on_batch of 32 rows", done.stdout)
+
+
+def test_every_example_is_listed_and_run_by_a_test() -> None:
+    """No example stands outside the tests, or outside examples/README.md."""
+    folder, text = HOME / "examples", (HOME / "examples/README.md").read_text()
+    programs = [path.relative_to(folder) for path in folder.rglob("*.py")]
+    run = {*PRINTS, *PRINTS_APART, "backend.py", "train_demo_model.py"}
+    assert {str(path) for path in programs if path.parent == Path()} == run
+    assert {path.parent.name for path in programs} - {""} <= {"seed", *RUN_ELSEWHERE}
+    for path in programs:
+        listed = f"({path})" in text or (path.parent.name and f"({path.parent}/" in text)
+        assert listed, f"{path} is not in examples/README.md"
+
+
+def test_the_notebook_is_kept_without_outputs() -> None:
+    """What a notebook printed on another machine is nobody's measurement."""
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert code
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    assert "(notebook.ipynb)" in (HOME / "examples/README.md").read_text()
+
+
+@pytest.mark.needs("nbconvert")
+@pytest.mark.needs("ipykernel")
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    """Every cell of examples/notebook.ipynb runs in a fresh kernel, and the curve is printed."""
+    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute"]
+    own = {f"JUPYTER_{name}_DIR": str(tmp_path) for name in ("CONFIG", "DATA", "RUNTIME")}
+    done = subprocess.run(
+        [*command, "--output-dir", str(tmp_path), str(NOTEBOOK)],
+        env=os.environ | own | {"IPYTHONDIR": str(tmp_path), "JUPYTER_PLATFORM_DIRS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = (tmp_path / "notebook.ipynb").read_text()
+    assert re.search(r"in flight +\d+ rows +[\d,]+ rows/s #", printed)
+    assert re.search(r"answers differ by at most \d", printed)
 
 
 @pytest.mark.needs("sklearn")
