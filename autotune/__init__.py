@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from autotune import on_ray
     from autotune.batching import MicroBatcher
+    from autotune.duel import Comparison, compare
     from autotune.errors import (
         AutotuneError,
         BatcherClosed,
@@ -40,12 +42,14 @@ if TYPE_CHECKING:
     from autotune.searching import search
     from autotune.studies import open_study
     from autotune.tuning import tune
+    from autotune.verifying import Verification, verify
     from autotune.workload import Synthetic
 
 __all__ = [
     "AutotuneError",
     "BatcherClosed",
     "Candidate",
+    "Comparison",
     "DeadlineExceeded",
     "EngineUnavailable",
     "EnvironmentFault",
@@ -71,10 +75,13 @@ __all__ = [
     "TunedPredictor",
     "TuningRecord",
     "Unserved",
+    "Verification",
+    "compare",
     "load",
     "open_study",
     "search",
     "tune",
+    "verify",
 ]
 
 _ROOM_OF = {
@@ -98,15 +105,21 @@ _ROOM_OF = {
     "ModelFile": "models",
     "Synthetic": "workload",
     "TunedPredictor": "predictor",
+    "Comparison": "duel",
+    "Verification": "verifying",
+    "compare": "duel",
     "load": "loading",
     "open_study": "studies",
     "search": "searching",
     "tune": "tuning",
+    "verify": "verifying",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: `import autotune` itself stays cheap."""
+    if name == "on_ray":
+        return importlib.import_module("autotune.on_ray")
     if name not in _ROOM_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"autotune.{_ROOM_OF[name]}"), name)
