@@ -22,6 +22,7 @@ from autotune.contest import LEAST_ROUNDS, Contender, Contest, Ratio, check_term
 from autotune.engines import REFERENCE
 from autotune.entrants import Entrant, Opening, enter_model, enter_tuned
 from autotune.errors import InvalidInput, InvalidSample
+from autotune.models import ModelFile
 from autotune.nesting import Nested
 from autotune.outcomes import Candidate
 from autotune.records import Progress, TuningRecord
@@ -31,7 +32,7 @@ from autotune.workload import Synthetic
 if TYPE_CHECKING:
     import keras
 
-    from autotune.models import ModelFactory, ModelFile
+    from autotune.models import ModelFactory
 
     Model: TypeAlias = keras.Model | str | Path | ModelFile | ModelFactory
     Rows: TypeAlias = Nested | Synthetic | None
@@ -121,7 +122,8 @@ def compare(
     """
     check_terms(budget_s, tolerance)
     plain, opening = Candidate(batch_size), Opening(imports, unsafe, seed)
-    one, other = _look_at("A", a), _look_at("B", b)  # before anything slow begins
+    # Both, before anything slow begins.
+    one, other = _look_at("A", a, opening), _look_at("B", b, opening)
     with contextlib.ExitStack() as stack:
         first = _enter(stack, "A", one, sample, opening)
         rows = sample if sample_b is None else sample_b
@@ -136,10 +138,12 @@ def compare(
         )
 
 
-def _look_at(side: str, model: Model) -> artifact.Tuned | Subject:
+def _look_at(side: str, model: Model, opening: Opening) -> artifact.Tuned | Subject:
     try:
         if isinstance(model, (str, Path)) and Path(model).is_dir():
             return artifact.read(model)
+        if isinstance(model, (str, Path)) and (Path(model).exists() or ":" not in str(model)):
+            model = ModelFile(str(model), tuple(opening.imports), opening.unsafe)
         return subject_of(model)
     except InvalidInput as error:
         raise type(error)(f"{side}: {error}") from error

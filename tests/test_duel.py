@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from autotune import Candidate, Failure, Outcome
+from autotune import Candidate, Failure, InvalidModel, Outcome
+from autotune.artifact import Tuned
 from autotune.comparing import Gap
-from autotune.duel import Comparison, decide, winner
-from autotune.entrants import Entrant
+from autotune.demo import FOLDER
+from autotune.duel import Comparison, _look_at, decide, winner
+from autotune.entrants import Entrant, Opening
 from autotune.findings import compared
 from autotune.outcomes import Probe
 from tests.noisy import NoisyMachine
@@ -76,6 +78,14 @@ def test_who_does_not_run_leaves_it_undecided() -> None:
     assert (found.verdict, found.reason) == ("undecided", "B does not run: No such kernel.")
     assert found.ratio is None
     assert found.b.speed is None
+
+
+def test_a_path_is_opened_with_the_modules_that_it_needs() -> None:
+    """What is given beside a path as its imports holds for a file as for a tuned folder."""
+    subject = _look_at("A", FOLDER / "digits.keras", Opening(imports=("no_such_module",)))
+    assert not isinstance(subject, Tuned)
+    with pytest.raises(InvalidModel, match="Cannot import 'no_such_module'"):
+        subject.open()
 
 
 @given(st.builds(Gap, st.floats(-3, 3), st.floats(0.0, 0.5)), st.floats(0.001, 0.5))

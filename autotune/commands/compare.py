@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,7 +13,6 @@ from autotune.commands.options import (
     Json,
     Quiet,
     Unsafe,
-    model_source,
     print_json,
     read_option,
 )
@@ -55,11 +54,10 @@ def compare(
 
     budget_s = read_option(parse_seconds, "--budget", budget) or 0.0
     share = read_option(parse_share, "--tolerance", tolerance) or 0.0
-    first, second = (_opened(side, imports, unsafe_load) for side in (a, b))
     with progress(quiet) as show_progress:
         found = compare_two(
-            first,
-            second,
+            a,
+            b,
             None if sample is None else read_rows(sample),
             None if sample_b is None else read_rows(sample_b),
             batch_size=batch_size,
@@ -77,7 +75,3 @@ def compare(
 
         print_renderable(compared(found))
     return UNDECIDED if found.verdict == "undecided" else 0
-
-
-def _opened(side: str, imports: list[str] | None, unsafe: bool) -> Any:
-    return side if Path(side).is_dir() else model_source(side, imports, unsafe)
