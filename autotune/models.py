@@ -142,11 +142,22 @@ def _classes_of(modules: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+_MISFIT = re.compile(
+    r"name=([^,>]+).*variable\.shape=(\([^)]*\)), Received: value\.shape=(\([^)]*\))"
+)
+
+
 def _why_not_loaded(path: str, error: Exception) -> str:
     text = str(error)
     unknown = re.search(r"Could not locate (?:class|function) '([^']+)'", text)
     if unknown:
         return unknown_class(path, unknown[1])
+    misfit = _MISFIT.search(" ".join(text.split()))
+    if misfit:
+        return (
+            f"The weights in {path} do not fit the model: layer {misfit[1]!r} wants {misfit[2]}, "
+            f"but there are {misfit[3]}. Save both together: model.save('model.keras')."
+        )
     return f"Keras cannot load {path}: {one_line(error)}."
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from autotune.errors import InvalidInput
+from autotune.errors import InvalidInput, InvalidSample
 from autotune.nesting import Nested, leaves_of
 from autotune.outfiles import check_output_file, writing
 from autotune.predictor import TunedPredictor
@@ -77,6 +77,8 @@ def score(
         for part in count_rows_done(done, source.rows) if progress else done:
             write(part.outputs, part.kept)
             count += part.rows
+        if source.rows not in (None, count):
+            raise InvalidSample(f"{rows} is damaged: of its {source.rows} rows {count} are there.")
     return count
 
 

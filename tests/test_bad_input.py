@@ -136,7 +136,7 @@ LOADING = {  # a model must be loaded to see it
     "tune free.keras --synthetic --json": ("'free'", "--shape free="),
     "tune state.keras --synthetic": ("'lstm'", "stateful=False"),
     "tune fixed.keras --synthetic": ("'fixed'", "fixed batch size of 8"),
-    "tune misfit.keras --sample x.npy": ("misfit.keras", "weights"),
+    "tune misfit.keras --sample x.npy": ("weights", "'dense", "(10, 1)", "(10, 2)", "model.save"),
     "tune factories:subclassed --synthetic": ("inputs", "Give sample rows"),
     "tune nosuchmodule:f --synthetic": ("nosuchmodule:f", "No module named"),
     "tune factories:fails --synthetic --json": ("factories:fails", "RuntimeError: first second"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.doors import damaged, lines, shown, standing_in, try_door
 from tests.doubling import doubling
 
-EXAMPLES = 60
+EXAMPLES = 40
 SEVERAL = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -42,7 +42,7 @@ def furnish(place: Path) -> list[str]:
     predictor.save(place / "tuned")
     x = np.arange(60, dtype=np.float32).reshape(20, 3)
     np.save(place / "x.npy", x)
-    np.savez(place / "x.npz", x=x)
+    np.savez(place / "x.npz", x)
     rows = [",".join([f"user {n}", *map(str, row)]) for n, row in enumerate(x.tolist())]
     (place / "x.csv").write_text("\n".join(rows))
     pyarrow.parquet.write_table(pyarrow.table({"x": list(x)}), place / "x.parquet")

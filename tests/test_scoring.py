@@ -208,7 +208,7 @@ def test_the_command_says_what_it_cannot_do(
 
 # Memory
 
-WIDE, FEW = 1_000, 2_000  # numbers a row, rows
+WIDE, FEW = 1_000, 1_200  # numbers a row, rows
 CHILD = """
 import json, sys
 from pathlib import Path
