@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import sys
 import textwrap
@@ -118,7 +119,7 @@ def cluster() -> Iterator[Any]:
 
     head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 300 * 2**20}
     found = Cluster(initialize_head=True, head_node_args=head)
-    ray.init(address=found.address, log_to_driver=False, logging_level="warning")
+    ray.init(address=found.address, log_to_driver=False, logging_level=logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield found
     ray.shutdown()

@@ -226,7 +226,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "on_ray.scorefiles": (
         18,
-        "errors files nesting on_ray.scoring on_ray.tables rowfiles",
+        "errors files nesting on_ray.scoring on_ray.tables probe rowfiles worker",
         "pyarrow ray",
     ),
     "cli": (

@@ -170,7 +170,8 @@ def _batched(
     async def run(requests: list[Rows]) -> list[Any]:
         return await asyncio.to_thread(_run, predictor, requests)
 
-    return run
+    batched: Callable[[Rows], Awaitable[Any]] = run
+    return batched
 
 
 def _run(predictor: TunedPredictor, requests: Sequence[Rows]) -> list[Any]:

@@ -20,7 +20,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import ray
 from ray.data.extensions import ArrowTensorArray
@@ -42,16 +41,17 @@ ROUND_S, SHORT_ROUND_S = 12.0, 2.0
 TUNING_S, SHORT_TUNING_S = 30.0, 2.0
 
 
-def tuned(model: keras.Model, rows: Any, folder: Path, short: bool) -> Path:
+def tuned(model: Any, rows: Any, folder: Path, short: bool) -> Path:
     """A folder tuned for a model."""
     budget_s = SHORT_TUNING_S if short else TUNING_S
     model.save(folder / f"{model.name}.keras")
     predictor = autotune.tune(
         folder / f"{model.name}.keras", rows, engines=ENGINES, budget_s=budget_s
     )
-    predictor.save(folder / model.name)
+    place = folder / str(model.name)
+    predictor.save(place)
     print(f"{model.name}: {predictor.recommendation.candidate}", flush=True)
-    return folder / model.name
+    return place
 
 
 def with_images(table: Any, images: Any) -> Any:
@@ -67,8 +67,9 @@ def kill_part(folder: Path, short: bool) -> bool:
     expected = model.predict(images, verbose=0)
     place = tuned(model, images, folder, short)
     ids = ray.data.range(count, override_num_blocks=max(8, count // 5_000))
+    add_images: Any = with_images
     rows = ids.map_batches(
-        with_images,
+        add_images,
         fn_kwargs={"images": ray.put(images)},
         batch_size=None,
         batch_format="pyarrow",
