@@ -215,7 +215,7 @@ def _as_array(values: list[Any], dtype: str | None) -> Any:
 
 def _as_lists(outputs: Nested) -> list[Any]:
     leaves, names = flatten(outputs)[0], leaf_names(outputs)
-    columns = [
+    columns: list[list[Any]] = [
         (leaf.astype(np.float32) if leaf.dtype.name == "bfloat16" else leaf).tolist()
         for leaf in leaves
     ]

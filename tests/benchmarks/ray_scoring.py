@@ -14,6 +14,7 @@ form. Nothing else should run meanwhile.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -25,7 +26,7 @@ import ray
 from ray.data.extensions import ArrowTensorArray
 
 import autotune
-from autotune import on_ray
+from autotune import artifact, on_ray
 from tests.benchmarks import nets
 from tests.benchmarks.predictor import figure
 from tests.rays import killing
@@ -54,6 +55,13 @@ def tuned(model: Any, rows: Any, folder: Path, short: bool) -> Path:
     return place
 
 
+def input_of(place: Path) -> str:
+    """The name of a tuned model's only input."""
+    info = artifact.read(place).record.model
+    assert info is not None
+    return info.inputs[0].name
+
+
 def with_images(table: Any, images: Any) -> Any:
     """Append the images that belong to row numbers."""
     chosen = images[table["id"].to_numpy() % len(images)]
@@ -75,7 +83,7 @@ def kill_part(folder: Path, short: bool) -> bool:
         batch_format="pyarrow",
         num_cpus=0.5,
     )
-    columns = {model.inputs[0].name: "image"}
+    columns = {input_of(place): "image"}
     scored = on_ray.score(rows, place, columns=columns, keep=["id"])
     seen = np.zeros(count, np.int64)
     wrong, start = 0, time.perf_counter()
@@ -106,7 +114,7 @@ def cost_part(folder: Path, short: bool) -> bool:
         ray.data.from_numpy(images[start : start + BLOCK]) for start in range(0, IMAGES, BLOCK)
     ]
     dataset = blocks[0].union(*blocks[1:]).materialize()
-    column = {model.inputs[0].name: "data"}
+    column = {input_of(place): "data"}
     alone = here(predictor, images, 1)
     passes = max(2, round((SHORT_ROUND_S if short else ROUND_S) * alone / IMAGES))
     ways = {
@@ -153,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--short", action="store_true", help="see that it works; judge no speed")
     short = parser.parse_args().short
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     with tempfile.TemporaryDirectory() as folder:
