@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import sys
 import textwrap
@@ -142,9 +143,11 @@ def cluster() -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
+    # Ray reports its use over the network otherwise, and the reporter outlives the tests' streams.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 300 * 2**20}
     found = Cluster(initialize_head=True, head_node_args=head)
-    ray.init(address=found.address, log_to_driver=False, logging_level="warning")
+    ray.init(address=found.address, log_to_driver=False, logging_level=logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield found
     ray.shutdown()

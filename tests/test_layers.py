@@ -333,7 +333,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "commands.verify": (18, "commands.options findings rowfiles terminal units verifying", "typer"),
     "on_ray.scorefiles": (
         18,
-        "errors files nesting on_ray.scoring on_ray.tables rowfiles",
+        "errors files nesting on_ray.scoring on_ray.tables probe rowfiles worker",
         "pyarrow ray",
     ),
     "cli": (

@@ -116,7 +116,7 @@ def test_a_machine_of_another_kind_is_tuned_for_once(
     other = msgspec.structs.replace(record, machine=foreign)
     copy_model = functools.partial(shutil.copyfile, folder / "model.keras")
     artifact.write(tmp_path / "other", other, copy_model, folder)
-    tunings = ray.remote(Tunings).options(num_cpus=0).remote(0.5)
+    tunings: Any = ray.remote(Tunings).options(num_cpus=0).remote(0.5)
     arrangement = arrange([Spec("x", (10,), "float32")], None, "prediction", ["id"])
     scored = numbered(blocks=4).map_batches(
         Scorer,
@@ -128,7 +128,7 @@ def test_a_machine_of_another_kind_is_tuned_for_once(
     )
     check(scored, model)
     kind = kind_of(fingerprint.look_around(backend=""), "tensorflow")
-    contents = ray.get(tunings.ask.remote(kind, "the test"))
+    contents: Any = ray.get(tunings.ask.remote(kind, "the test"))
     put_files(contents, tmp_path / "found")
     found = artifact.read(tmp_path / "found").record
     assert found.machine is not None

@@ -149,13 +149,14 @@ def _groups() -> list[_Group]:
 
 def _on(node: Node, function: Any, num_cpus: float) -> Any:
     """A task on just that machine, with its GPU if it has one, in a process for nothing else."""
-    return ray.remote(
-        num_cpus=num_cpus,
-        num_gpus=1 if node["Resources"].get("GPU") else 0,
-        max_calls=1,
-        max_retries=1,
-        scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-    )(function)
+    options: dict[str, Any] = {
+        "num_cpus": num_cpus,
+        "num_gpus": 1 if node["Resources"].get("GPU") else 0,
+        "max_calls": 1,
+        "max_retries": 1,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+    }
+    return ray.remote(**options)(function)
 
 
 def _look() -> Kind | None:

@@ -7,7 +7,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import ray
 
@@ -19,9 +19,6 @@ from autotune.on_ray.kinds import Kind, kind_of
 from autotune.on_ray.packing import Contents, Parcel, contents_of
 from autotune.predictor import TunedPredictor
 from autotune.tuning import tune
-
-if TYPE_CHECKING:
-    from ray.actor import ActorHandle
 
 _log = logging.getLogger("autotune")
 
@@ -80,11 +77,11 @@ class Missing:
 
     Attributes:
         budget_s: Seconds for probing.
-        tunings: The actor that knows what was tuned.
+        tunings: Handle of the actor with `Tunings`.
     """
 
     budget_s: float
-    tunings: ActorHandle[Tunings]
+    tunings: Any
 
     def open(self, parcel: Parcel, rows: Nested, owner: object) -> TunedPredictor:
         """Open the predictor for this device; where none was tuned on such a one, have it tuned.
@@ -100,14 +97,14 @@ class Missing:
             return parcel.open(owner)
         who = ray.get_runtime_context().get_actor_id() or ""
         while True:
-            answer = ray.get(self.tunings.ask.remote(kind, who))
+            answer: Contents | bool = ray.get(self.tunings.ask.remote(kind, who))
             if answer is True:
                 contents = _tune(parcel, tuned, rows, self.budget_s)
                 ray.get(self.tunings.tell.remote(kind, contents))
-            elif answer is not False:
-                return parcel.with_contents(answer).open(owner)
-            else:
+            elif answer is False:
                 time.sleep(POLL_S)
+            else:
+                return parcel.with_contents(answer).open(owner)
 
 
 def _look(tuned: artifact.Tuned) -> Kind | None:

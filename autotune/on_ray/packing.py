@@ -132,7 +132,8 @@ def _write(parcel: Parcel, folder: Path) -> None:
     new = folder.with_name(f".{secrets.token_hex(6)}")
     new.mkdir()
     try:
-        put_files(ray.get(parcel.contents), new)
+        contents: Contents = ray.get(parcel.contents)
+        put_files(contents, new)
         if sha256_of(new / artifact.MANIFEST) != parcel.digest:
             raise InvalidRecord("The tuned folder changed while it was sent. Send it again.")
         artifact.read(new)  # compares the hashes

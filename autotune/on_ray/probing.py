@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import ray
@@ -22,9 +22,6 @@ from autotune.probe import IsolatedProbe, error_of
 from autotune.records import Loaded
 from autotune.worker import Reply
 from autotune.workload import Synthetic
-
-if TYPE_CHECKING:
-    from ray.actor import ActorHandle
 
 START_TIMEOUT_S = 600.0  # a cluster that grows may take minutes to get the machine
 CLOSE_TIMEOUT_S = 5.0  # then it is killed, and what was unloaded there stays
@@ -81,7 +78,7 @@ class RayProbe:
         self._start_timeout_s = start_timeout_s
         self._options = {"num_cpus": 1, **ray_options}
         self._shipment = ray.put(shipment)
-        self._bench: ActorHandle[Bench] | None = None
+        self._bench: Any = None  # a handle of the actor
         self.loaded: Loaded | None = None
 
     def __enter__(self) -> RayProbe:
@@ -130,7 +127,7 @@ class RayProbe:
             raise error_of(reply)
         return reply.loaded
 
-    def _started(self) -> ActorHandle[Bench]:
+    def _started(self) -> Any:
         if self._bench is None:
             # It would come back without its model, and a probe that is repeated unseen takes time
             # that nobody counts.

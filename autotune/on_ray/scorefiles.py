@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -13,20 +14,17 @@ import pyarrow.parquet
 import ray
 import ray.data
 
-from autotune.errors import (
-    AutotuneError,
-    EnvironmentFault,
-    InvalidInput,
-    InvalidSample,
-    one_line,
-)
+from autotune.errors import EnvironmentFault, InvalidInput, InvalidSample, one_line
 from autotune.files import cannot_write
-from autotune.nesting import flatten, leaf_names
+from autotune.nesting import head
 from autotune.on_ray.scoring import score
 from autotune.on_ray.tables import as_column
+from autotune.probe import error_of
 from autotune.rowfiles import read_rows
+from autotune.worker import Reply
 
 ROWS_OF_A_BLOCK = 2**14
+_OURS = re.compile(r"^autotune\.errors\.(\w+): (.+)$", re.MULTILINE)
 
 
 def score_files(
@@ -117,15 +115,14 @@ def _read(rows: Path) -> ray.data.Dataset:
         except (pa.ArrowException, ray.exceptions.RayError) as error:
             raise InvalidSample(f"{rows} cannot be read as rows: {one_line(error)}") from error
     values = read_rows(rows)
-    leaves = flatten(dict(values) if isinstance(values, dict) else values)[0]
-    names = [name or "data" for name in leaf_names(values)]
-    count = len(leaves[0])
+    columns = dict(values) if isinstance(values, dict) else {"data": values}
+    count = len(next(iter(columns.values())))
     return ray.data.from_arrow(
         [
             pa.table(
                 {
-                    name: as_column(leaf[start : start + ROWS_OF_A_BLOCK])
-                    for name, leaf in zip(names, leaves, strict=True)
+                    name: as_column(head(all_, ROWS_OF_A_BLOCK, start))
+                    for name, all_ in columns.items()
                 }
             )
             for start in range(0, max(1, count), ROWS_OF_A_BLOCK)
@@ -139,12 +136,11 @@ def _as_our_errors() -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, AutotuneError):
-            cause = cause.__cause__ or getattr(cause, "cause", None)
-        if cause is not None:
-            raise cause from error
-        raise
+        # Of the error that Ray Data wraps, only the text comes back.
+        told = _OURS.search(str(error))
+        if told is None:
+            raise
+        raise error_of(Reply(id=0, error_type=told[1], error=told[2])) from error
 
 
 def _count(folder: Path) -> int:

@@ -170,7 +170,8 @@ def _batched(
     async def run(requests: list[Rows]) -> list[Any]:
         return await asyncio.to_thread(_run, predictor, requests)
 
-    return run
+    batched: Callable[[Rows], Awaitable[Any]] = run
+    return batched
 
 
 def _run(predictor: TunedPredictor, requests: Sequence[Rows]) -> list[Any]:
@@ -214,7 +215,7 @@ def _as_array(values: list[Any], dtype: str | None) -> Any:
 
 def _as_lists(outputs: Nested) -> list[Any]:
     leaves, names = flatten(outputs)[0], leaf_names(outputs)
-    columns = [
+    columns: list[list[Any]] = [
         (leaf.astype(np.float32) if leaf.dtype.name == "bfloat16" else leaf).tolist()
         for leaf in leaves
     ]

@@ -60,7 +60,7 @@ class Arrangement:
             InvalidSample: There is a column of that name.
         """
         if self.keep is not None:
-            _read_names(table, self.keep)
+            _check_names(table, self.keep)
             table = table.select(list(self.keep))
         leaves, names = flatten(outputs)[0], leaf_names(outputs)
         for leaf, name in zip(leaves, names, strict=True):
@@ -105,7 +105,7 @@ def _one_input(spec: Spec, columns: dict[str, Array]) -> Nested:
     return to_inputs(Table(renamed), [spec])
 
 
-def _read_names(table: pa.Table, names: Sequence[str]) -> None:
+def _check_names(table: pa.Table, names: Sequence[str]) -> None:
     missing = next((name for name in names if name not in table.column_names), None)
     if missing is not None:
         have = ", ".join(map(repr, table.column_names[:10]))
@@ -114,14 +114,15 @@ def _read_names(table: pa.Table, names: Sequence[str]) -> None:
 
 def _read(table: pa.Table, names: Sequence[str]) -> dict[str, Array]:
     """Read columns as arrays; those of tensors are not copied where they lie in one piece."""
-    _read_names(table, names)
-    accessor = BlockAccessor.for_block(table)
-    return {
-        name: accessor.to_numpy(name)
-        if isinstance(table.schema.field(name).type, pa.BaseExtensionType)
-        else read_columns(table.select([name]))[name]
-        for name in names
-    }
+    _check_names(table, names)
+    return {name: _read_one(table, name) for name in names}
+
+
+def _read_one(table: pa.Table, name: str) -> Array:
+    if isinstance(table.schema.field(name).type, pa.BaseExtensionType):
+        tensors: Array = BlockAccessor.for_block(table).to_numpy(name)
+        return tensors
+    return read_columns(table.select([name]))[name]
 
 
 def as_column(leaf: Array) -> Any:

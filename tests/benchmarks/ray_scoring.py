@@ -14,19 +14,19 @@ form. Nothing else should run meanwhile.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import ray
 from ray.data.extensions import ArrowTensorArray
 
 import autotune
-from autotune import on_ray
+from autotune import artifact, on_ray
 from tests.benchmarks import nets
 from tests.benchmarks.predictor import figure
 from tests.rays import killing
@@ -42,16 +42,24 @@ ROUND_S, SHORT_ROUND_S = 12.0, 2.0
 TUNING_S, SHORT_TUNING_S = 30.0, 2.0
 
 
-def tuned(model: keras.Model, rows: Any, folder: Path, short: bool) -> Path:
+def tuned(model: Any, rows: Any, folder: Path, short: bool) -> Path:
     """A folder tuned for a model."""
     budget_s = SHORT_TUNING_S if short else TUNING_S
     model.save(folder / f"{model.name}.keras")
     predictor = autotune.tune(
         folder / f"{model.name}.keras", rows, engines=ENGINES, budget_s=budget_s
     )
-    predictor.save(folder / model.name)
+    place = folder / str(model.name)
+    predictor.save(place)
     print(f"{model.name}: {predictor.recommendation.candidate}", flush=True)
-    return folder / model.name
+    return place
+
+
+def input_of(place: Path) -> str:
+    """The name of a tuned model's only input."""
+    info = artifact.read(place).record.model
+    assert info is not None
+    return info.inputs[0].name
 
 
 def with_images(table: Any, images: Any) -> Any:
@@ -67,14 +75,15 @@ def kill_part(folder: Path, short: bool) -> bool:
     expected = model.predict(images, verbose=0)
     place = tuned(model, images, folder, short)
     ids = ray.data.range(count, override_num_blocks=max(8, count // 5_000))
+    add_images: Any = with_images
     rows = ids.map_batches(
-        with_images,
+        add_images,
         fn_kwargs={"images": ray.put(images)},
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=0.5,
     )
-    columns = {model.inputs[0].name: "image"}
+    columns = {input_of(place): "image"}
     scored = on_ray.score(rows, place, columns=columns, keep=["id"])
     seen = np.zeros(count, np.int64)
     wrong, start = 0, time.perf_counter()
@@ -105,7 +114,7 @@ def cost_part(folder: Path, short: bool) -> bool:
         ray.data.from_numpy(images[start : start + BLOCK]) for start in range(0, IMAGES, BLOCK)
     ]
     dataset = blocks[0].union(*blocks[1:]).materialize()
-    column = {model.inputs[0].name: "data"}
+    column = {input_of(place): "data"}
     alone = here(predictor, images, 1)
     passes = max(2, round((SHORT_ROUND_S if short else ROUND_S) * alone / IMAGES))
     ways = {
@@ -152,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--short", action="store_true", help="see that it works; judge no speed")
     short = parser.parse_args().short
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     with tempfile.TemporaryDirectory() as folder:
