@@ -103,6 +103,12 @@ def sleeper(flights: int) -> TuningRecord:
     return record_of(way, call_s=0.1064, outcomes=outcomes)
 
 
+def spare_the_collector() -> None:
+    """Keep what is there out of Python's collector, which else stops all; docs/serving.md."""
+    gc.collect()
+    gc.freeze()
+
+
 def against_queue(seconds: float) -> None:
     """Print the table of the queue alone, which hardly minds what else the machine does."""
     print(
@@ -111,6 +117,7 @@ def against_queue(seconds: float) -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     rows = np.zeros((64, 10), np.float32)
+    spare_the_collector()
     for flights, wait_s, share in itertools.product((1, 2), (None, 0.0, 0.05), (0.3, 0.8)):
         record = sleeper(flights)
         predictor = cast(TunedPredictor, Sleeping(record))
@@ -323,8 +330,7 @@ def main() -> None:
             flush=True,
         )
         tuned.append((predictor, plan, rows))
-    gc.collect()
-    gc.freeze()  # as docs/serving.md advises
+    spare_the_collector()
     print(
         "\nPredicted and measured, times in ms; of the measured ones the median of "
         f"{rounds} rounds of {seconds:g} s, and their range\n\n"
