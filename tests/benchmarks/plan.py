@@ -3,7 +3,6 @@
     python -m tests.benchmarks.plan             # some fifteen minutes
     python -m tests.benchmarks.plan --short     # two minutes: little tuning, short rounds
     python -m tests.benchmarks.plan --overhead  # ten seconds: what Python takes, for service.py
-    python -m tests.benchmarks.plan --queue     # six minutes: the queue alone
 
 Tunes three models, plans each for a million requests of one row a second from the record alone,
 and sets a MicroBatcher up as planned. Then requests come at shares of the rate that was planned
@@ -18,7 +17,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -28,12 +26,11 @@ from typing import Any, cast
 import keras
 import numpy as np
 
-from autotune import Candidate, Measurement, MicroBatcher, TunedPredictor, TuningRecord, tune
+from autotune import Candidate, MicroBatcher, TunedPredictor, tune
 from autotune.plan import Plan, plan_capacity
 from autotune.replica import Replica, Run
 from autotune.scheduling import schedule_for
-from autotune.service import LEVELS, MEASURED, Overhead, Service
-from autotune.units import format_seconds
+from autotune.service import MEASURED, Overhead, Service
 from tests.batchers import record_of
 from tests.benchmarks.batching import digits, poisson
 from tests.benchmarks.nets import cnn, mlp, rows_for
@@ -73,70 +70,10 @@ def instant(batch_size: int, max_wait_s: float) -> tuple[Instant, MicroBatcher]:
     )
 
 
-class Sleeping(Instant):
-    """A predictor that sleeps for as long as a record's calls took: only the queue is tried."""
-
-    def __init__(self, record: TuningRecord) -> None:
-        super().__init__(1)
-        assert record.recommendation is not None
-        self.record, self.recommendation = record, record.recommendation
-        self._times = Service(record).times(record.recommendation.concurrency)
-        self._random = np.random.default_rng(1)
-
-    def predict(self, x: Any) -> Any:
-        """Return the rows, after a while."""
-        if len(x):
-            time.sleep(self._times.seconds(len(x), int(self._random.integers(LEVELS))))
-        return x
-
-
-def sleeper(flights: int) -> TuningRecord:
-    """A record of calls of 50 to 150 ms, whose larger batches take little longer."""
-    noise = np.random.default_rng(0).gamma(16, 1 / 16, 500)
-    way = Candidate(32, concurrency=flights)
-    outcomes = [
-        Measurement(
-            Candidate(size, concurrency=flights), tuple(((0.1 + 2e-4 * size) * noise).tolist())
-        )
-        for size in (1, 32)
-    ]
-    return record_of(way, call_s=0.1064, outcomes=outcomes)
-
-
 def spare_the_collector() -> None:
     """Keep what is there out of Python's collector, which else stops all; docs/serving.md."""
     gc.collect()
     gc.freeze()
-
-
-def against_queue(seconds: float) -> None:
-    """Print the table of the queue alone, which hardly minds what else the machine does."""
-    print(
-        "| in flight | wait | load | p50 predicted | measured | p99 predicted | measured | off "
-        "| rows a batch predicted | measured |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    rows = np.zeros((64, 10), np.float32)
-    spare_the_collector()
-    for flights, wait_s, share in itertools.product((1, 2), (None, 0.0, 0.05), (0.3, 0.8)):
-        record = sleeper(flights)
-        predictor = cast(TunedPredictor, Sleeping(record))
-        schedule = schedule_for(predictor.recommendation, record, wait_s)
-        replica = Replica(Service(record), schedule, MEASURED)
-        rate = share * replica.capacity_per_s
-        run = replica.run(rate, SIMULATED)
-        with MicroBatcher(predictor, max_wait_s=wait_s) as batcher:
-            took, _ = poisson(batcher, rows, rate, seconds)
-            size = batcher.figures.batch_rows.mean
-        middle, late = np.quantile(took, [0.5, 0.99])
-        expected = run.quantile(0.99).value
-        wait = "its own" if wait_s is None else format_seconds(wait_s)
-        print(
-            f"| {flights} | {wait} | {share:.0%} "
-            f"| {_ms(run.quantile(0.5).value)} | {_ms(middle)} | {_ms(expected)} | {_ms(late)} "
-            f"| {late / expected - 1:+.0%} | {run.batch_rows:.1f} | {size:.1f} |",
-            flush=True,
-        )
 
 
 ROW = np.zeros((1, 10), np.float32)
@@ -256,25 +193,25 @@ def against_load(
                 after = batcher.figures
             size = (after.rows - before.rows) / (after.batches - before.batches)
             found.append((*np.quantile(took, [0.5, 0.99]), size, shed))
-        middle, late, size, shed = zip(*found, strict=True)
+        middle, late, sizes, turned_away = zip(*found, strict=True)
         expected = run.quantile(0.99).value
         verdict = abs(median(late) / expected - 1) <= ASKED_LATENCY
         print(
             f"| {predictor.model.name} | {share:.0%} | {rate:,.0f} "
-            f"| {_ms(run.quantile(0.5).value)} | {_range(middle)} "
-            f"| {_ms(expected)} | {_range(late)} | {median(late) / expected - 1:+.0%} "
-            f"{'reached' if verdict else 'MISSED'} | {run.batch_rows:.1f} | {median(size):.1f} "
-            f"| {sum(shed)} |",
+            f"| {ms(run.quantile(0.5).value)} | {_range(middle)} "
+            f"| {ms(expected)} | {_range(late)} | {median(late) / expected - 1:+.0%} "
+            f"{'reached' if verdict else 'MISSED'} | {run.batch_rows:.1f} | {median(sizes):.1f} "
+            f"| {sum(turned_away)} |",
             flush=True,
         )
 
 
-def _ms(seconds: float) -> str:
+def ms(seconds: float) -> str:
     return f"{1e3 * seconds:.2f}"
 
 
 def _range(seconds: tuple[float, ...]) -> str:
-    return f"{_ms(median(seconds))} ({_ms(min(seconds))} to {_ms(max(seconds))})"
+    return f"{ms(median(seconds))} ({ms(min(seconds))} to {ms(max(seconds))})"
 
 
 def against_limit(
@@ -298,16 +235,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--overhead", action="store_true")
-    parser.add_argument("--queue", action="store_true")
     parser.add_argument(
         "--calibrate", action="store_true", help="Measure the overhead, and use it."
     )
     options = parser.parse_args()
     if options.overhead:
         print(measure_overhead())
-        return
-    if options.queue:
-        against_queue(15.0 if options.short else 30.0)
         return
     overhead = measure_overhead() if options.calibrate else MEASURED
     print(f"Overhead: {overhead}\n")
