@@ -75,12 +75,12 @@ def _core_seconds(each_s: float) -> str:
 def beyond(record: TuningRecord, cores: int) -> None:
     """Print what replicas of so many cores make of larger rates."""
     plan = plan_capacity(record, RATE, LIMIT_S, headroom=0.0, price_per_hour=cores, rates=RATES)
-    for load in plan.loads:
-        if load.replicas > 1:
-            each_s = load.replicas * cores / load.rate_per_s
+    for need in plan.loads:
+        if need.replicas > 1:
+            each_s = need.replicas * cores / need.rate_per_s
             print(
-                f"| {load.replicas * cores:,} | simulated, {load.replicas:,} replicas "
-                f"| {load.rate_per_s:,.0f} | {1e3 * load.latency_quantile_s:.1f} | - "
+                f"| {need.replicas * cores:,} | simulated, {need.replicas:,} replicas "
+                f"| {need.rate_per_s:,.0f} | {1e3 * need.latency_quantile_s:.1f} | - "
                 f"| {_core_seconds(each_s)} |"
             )
 
