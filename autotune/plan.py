@@ -219,7 +219,7 @@ def _check(
             raise InvalidInput(f"A rate must be positive and finite, but got {rate!r}.")
     if not 0 < limit_s < math.inf:
         raise InvalidInput(f"limit_s must be positive and finite, but got {limit_s!r}.")
-    if not 0 < quantile <= MOST_QUANTILE:
+    if not 0 < round(quantile, 9) <= MOST_QUANTILE:  # 99.9 % is a little more in binary
         raise InvalidInput(
             f"quantile must be more than 0 and at most {MOST_QUANTILE}, but got {quantile!r}."
         )

@@ -3,14 +3,13 @@
     python -m tests.benchmarks.plan             # some fifteen minutes
     python -m tests.benchmarks.plan --short     # two minutes: little tuning, short rounds
     python -m tests.benchmarks.plan --overhead  # ten seconds: what Python takes, for service.py
-    python -m tests.benchmarks.plan --queue     # six minutes: the queue alone
 
-Tunes three models, plans each for a million requests of one row a second from the record alone,
-and sets a MicroBatcher up as planned. Then requests come at shares of the rate that was planned
-for a replica, several times each; in the end as fast as they are let in, which is the limit that
-was planned. Latency counts from when a request was due. What sends the requests runs in the same
-process and takes its share of the interpreter, as a service would. Nothing else should run
-meanwhile.
+Tunes three models, and plans each for a million requests of one row a second from its record
+alone. In a process that has run nothing else a MicroBatcher is set up as planned; requests come at
+shares of the rate that was planned for a replica, several times each; in the end as fast as they
+are let in, which is the limit that was planned. Latency counts from when a request was due. What
+sends the requests runs in the same process and takes its share of the interpreter, as a service
+would. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -18,22 +17,24 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import itertools
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
 import keras
 import numpy as np
 
-from autotune import Candidate, Measurement, MicroBatcher, TunedPredictor, TuningRecord, tune
+from autotune import Candidate, MicroBatcher, TunedPredictor, load, tune
 from autotune.plan import Plan, plan_capacity
 from autotune.replica import Replica, Run
 from autotune.scheduling import schedule_for
-from autotune.service import LEVELS, MEASURED, Overhead, Service
-from autotune.units import format_seconds
+from autotune.service import Overhead, Service
 from tests.batchers import record_of
 from tests.benchmarks.batching import digits, poisson
 from tests.benchmarks.nets import cnn, mlp, rows_for
@@ -73,63 +74,10 @@ def instant(batch_size: int, max_wait_s: float) -> tuple[Instant, MicroBatcher]:
     )
 
 
-class Sleeping(Instant):
-    """A predictor that sleeps for as long as a record's calls took: only the queue is tried."""
-
-    def __init__(self, record: TuningRecord) -> None:
-        super().__init__(1)
-        assert record.recommendation is not None
-        self.record, self.recommendation = record, record.recommendation
-        self._times = Service(record).times(record.recommendation.concurrency)
-        self._random = np.random.default_rng(1)
-
-    def predict(self, x: Any) -> Any:
-        """Return the rows, after a while."""
-        if len(x):
-            time.sleep(self._times.seconds(len(x), int(self._random.integers(LEVELS))))
-        return x
-
-
-def sleeper(flights: int) -> TuningRecord:
-    """A record of calls of 50 to 150 ms, whose larger batches take little longer."""
-    noise = np.random.default_rng(0).gamma(16, 1 / 16, 500)
-    way = Candidate(32, concurrency=flights)
-    outcomes = [
-        Measurement(
-            Candidate(size, concurrency=flights), tuple(((0.1 + 2e-4 * size) * noise).tolist())
-        )
-        for size in (1, 32)
-    ]
-    return record_of(way, call_s=0.1064, outcomes=outcomes)
-
-
-def against_queue(seconds: float) -> None:
-    """Print the table of the queue alone, which hardly minds what else the machine does."""
-    print(
-        "| in flight | wait | load | p50 predicted | measured | p99 predicted | measured | off "
-        "| rows a batch predicted | measured |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    rows = np.zeros((64, 10), np.float32)
-    for flights, wait_s, share in itertools.product((1, 2), (None, 0.0, 0.05), (0.3, 0.8)):
-        record = sleeper(flights)
-        predictor = cast(TunedPredictor, Sleeping(record))
-        schedule = schedule_for(predictor.recommendation, record, wait_s)
-        replica = Replica(Service(record), schedule, MEASURED)
-        rate = share * replica.capacity_per_s
-        run = replica.run(rate, SIMULATED)
-        with MicroBatcher(predictor, max_wait_s=wait_s) as batcher:
-            took, _ = poisson(batcher, rows, rate, seconds)
-            size = batcher.figures.batch_rows.mean
-        middle, late = np.quantile(took, [0.5, 0.99])
-        expected = run.quantile(0.99).value
-        wait = "its own" if wait_s is None else format_seconds(wait_s)
-        print(
-            f"| {flights} | {wait} | {share:.0%} "
-            f"| {_ms(run.quantile(0.5).value)} | {_ms(middle)} | {_ms(expected)} | {_ms(late)} "
-            f"| {late / expected - 1:+.0%} | {run.batch_rows:.1f} | {size:.1f} |",
-            flush=True,
-        )
+def spare_the_collector() -> None:
+    """Keep what is there out of Python's collector, which else stops all; docs/serving.md."""
+    gc.collect()
+    gc.freeze()
 
 
 ROW = np.zeros((1, 10), np.float32)
@@ -216,7 +164,7 @@ def flood(batcher: MicroBatcher, rows: Any, seconds: float) -> float:
     return (batcher.figures.answered - before) / (now - start)
 
 
-def predicted(predictor: TunedPredictor, plan: Plan, overhead: Overhead, rate: float) -> Run:
+def predicted(predictor: TunedPredictor, plan: Plan, rate: float) -> Run:
     """What the plan's simulation says of a rate."""
     schedule = schedule_for(
         predictor.recommendation,
@@ -225,13 +173,12 @@ def predicted(predictor: TunedPredictor, plan: Plan, overhead: Overhead, rate: f
         plan.max_queue_rows,
         plan.max_batch_size,
     )
-    return Replica(Service(predictor.record), schedule, overhead).run(rate, SIMULATED)
+    return Replica(Service(predictor.record), schedule, plan.overhead).run(rate, SIMULATED)
 
 
 def against_load(
     predictor: TunedPredictor,
     plan: Plan,
-    overhead: Overhead,
     rows: Any,
     rounds: int,
     seconds: float,
@@ -239,7 +186,7 @@ def against_load(
     """Print a line a load: predicted, and measured with the range of its rounds."""
     for share in LOADS:
         rate = share * plan.requests_per_s
-        run = predicted(predictor, plan, overhead, rate)
+        run = predicted(predictor, plan, rate)
         found = []
         for _ in range(rounds):
             with MicroBatcher(predictor, **cast(Any, plan.arguments)) as batcher:
@@ -249,41 +196,80 @@ def against_load(
                 after = batcher.figures
             size = (after.rows - before.rows) / (after.batches - before.batches)
             found.append((*np.quantile(took, [0.5, 0.99]), size, shed))
-        middle, late, size, shed = zip(*found, strict=True)
+        middle, late, sizes, turned_away = zip(*found, strict=True)
         expected = run.quantile(0.99).value
         verdict = abs(median(late) / expected - 1) <= ASKED_LATENCY
         print(
-            f"| {predictor.model.name} | {share:.0%} | {rate:,.0f} "
-            f"| {_ms(run.quantile(0.5).value)} | {_range(middle)} "
-            f"| {_ms(expected)} | {_range(late)} | {median(late) / expected - 1:+.0%} "
-            f"{'reached' if verdict else 'MISSED'} | {run.batch_rows:.1f} | {median(size):.1f} "
-            f"| {sum(shed)} |",
+            f"| {_name(predictor)} | {share:.0%} | {rate:,.0f} "
+            f"| {ms(run.quantile(0.5).value)} | {_range(middle)} "
+            f"| {ms(expected)} | {_range(late)} | {median(late) / expected - 1:+.0%} "
+            f"{'reached' if verdict else 'MISSED'} | {run.batch_rows:.1f} | {median(sizes):.1f} "
+            f"| {sum(turned_away)} |",
             flush=True,
         )
 
 
-def _ms(seconds: float) -> str:
+def ms(seconds: float) -> str:
+    """Write a time in milliseconds."""
     return f"{1e3 * seconds:.2f}"
 
 
 def _range(seconds: tuple[float, ...]) -> str:
-    return f"{_ms(median(seconds))} ({_ms(min(seconds))} to {_ms(max(seconds))})"
+    return f"{ms(median(seconds))} ({ms(min(seconds))} to {ms(max(seconds))})"
 
 
 def against_limit(
     predictor: TunedPredictor, plan: Plan, rows: Any, rounds: int, seconds: float
-) -> str:
-    """A line of the second table: the throughput limit, and how long the plan took."""
-    with MicroBatcher(predictor, **(plan.arguments | {"max_queue_rows": 10**9})) as batcher:  # type: ignore[arg-type]
+) -> None:
+    """Print a line of the last table: the throughput limit."""
+    endless = plan.arguments | {"max_queue_rows": 10**9}
+    with MicroBatcher(predictor, **cast(Any, endless)) as batcher:
         flood(batcher, rows, 0.3)
         found = [flood(batcher, rows, seconds) for _ in range(rounds)]
     off = median(found) / plan.rows_per_s_limit - 1
     verdict = "reached" if abs(off) <= ASKED_LIMIT else "MISSED"
-    return (
-        f"| {predictor.model.name} | {plan.rows_per_s_limit:,.0f} | {median(found):,.0f} "
+    print(
+        f"| {_name(predictor)} | {plan.rows_per_s_limit:,.0f} | {median(found):,.0f} "
         f"({min(found):,.0f} to {max(found):,.0f}) | {off:+.0%} {verdict} "
-        f"| {plan.saturates_first} |"
+        f"| {plan.saturates_first} |",
+        flush=True,
     )
+
+
+def _name(predictor: TunedPredictor) -> str:
+    return predictor.record.model.name if predictor.record.model else ""
+
+
+def serve(what: str, folder: Path, limit_s: float, short: bool) -> None:
+    """Serve a tuned folder as planned, in a process that has run nothing else."""
+    ctypes.CDLL(None).prctl(29, 1)  # timers of this thread to the nanosecond, not to 50 us
+    predictor, rows = load(folder), np.load(folder.with_suffix(".npy"))
+    predictor.predict(rows[:1])
+    assert predictor.recommendation == predictor.record.recommendation
+    start = time.perf_counter()
+    plan = plan_capacity(predictor.record, RATE, limit_s)
+    spent = time.perf_counter() - start
+    spare_the_collector()
+    rounds, seconds = (2, 2.0) if short else (5, 10.0)
+    if what == "plan":
+        print(
+            f"| {_name(predictor)} | {predictor.recommendation.candidate} | {plan.arguments} "
+            f"| {plan.load.replicas:,} replicas | {spent:.1f} s "
+            f"{'reached' if spent <= ASKED_PLAN_S else 'MISSED'} |",
+            flush=True,
+        )
+    elif what == "load":
+        against_load(predictor, plan, rows, rounds, seconds)
+    else:
+        against_limit(predictor, plan, rows, rounds, seconds)
+
+
+HEADS = {
+    "plan": "| model | tuned | setting | a million requests/s | planned in |",
+    "load": "| model | load | requests/s | p50 ms predicted | measured | p99 ms predicted "
+    "| measured | off | rows a batch predicted | measured | turned away |",
+    "limit": "| model | limit predicted, rows/s | measured | off | saturates first |",
+}
 
 
 def main() -> None:
@@ -291,53 +277,29 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--overhead", action="store_true")
-    parser.add_argument("--queue", action="store_true")
-    parser.add_argument(
-        "--calibrate", action="store_true", help="Measure the overhead, and use it."
-    )
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.overhead:
         print(measure_overhead())
         return
-    if options.queue:
-        against_queue(15.0 if options.short else 30.0)
+    if options.serve:
+        what, folder, limit_s = options.serve
+        serve(what, Path(folder), float(limit_s), options.short)
         return
-    overhead = measure_overhead() if options.calibrate else MEASURED
-    print(f"Overhead: {overhead}\n")
-    rounds, seconds, tuning_s = (2, 2.0, 6.0) if options.short else (5, 10.0, 60.0)
-    ctypes.CDLL(None).prctl(29, 1)  # timers of this thread to the nanosecond, not to 50 us
-    tuned = []
-    print("| model | tuned | setting | a million requests/s | planned in |")
-    print("|---|---|---|---|---|")
-    for make, count, limit_s in CASES:
-        model = make()
-        rows = rows_for(model, count)
-        predictor = tune(model, rows, budget_s=tuning_s)
-        start = time.perf_counter()
-        plan = plan_capacity(predictor.record, RATE, limit_s, overhead=overhead)
-        spent = time.perf_counter() - start
-        verdict = "reached" if spent <= ASKED_PLAN_S else "MISSED"
-        print(
-            f"| {model.name} | {predictor.recommendation.candidate} | {plan.arguments} "
-            f"| {plan.load.replicas:,} replicas | {spent:.1f} s {verdict} |",
-            flush=True,
-        )
-        tuned.append((predictor, plan, rows))
-    gc.collect()
-    gc.freeze()  # as docs/serving.md advises
-    print(
-        "\nPredicted and measured, times in ms; of the measured ones the median of "
-        f"{rounds} rounds of {seconds:g} s, and their range\n\n"
-        "| model | load | requests/s | p50 predicted | p50 measured | p99 predicted "
-        "| p99 measured | off | rows a batch predicted | measured | turned away |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
-    for predictor, plan, rows in tuned:
-        against_load(predictor, plan, overhead, rows, rounds, seconds)
-    print("\n| model | limit predicted, rows/s | measured | off | saturates first |")
-    print("|---|---|---|---|---|")
-    for predictor, plan, rows in tuned:
-        print(against_limit(predictor, plan, rows, rounds, seconds), flush=True)
+    with tempfile.TemporaryDirectory() as home:
+        cases = []
+        for make, count, limit_s in CASES:
+            model = make()
+            folder, rows = Path(home) / model.name, rows_for(model, count)
+            np.save(folder.with_suffix(".npy"), rows)
+            tune(model, rows, budget_s=6.0 if options.short else 60.0).save(folder)
+            cases.append((folder, limit_s))
+        for what, head in HEADS.items():
+            print(f"\n{head}\n{'|---' * (head.count('|') - 1)}|", flush=True)
+            for folder, limit_s in cases:
+                words = ["--serve", what, str(folder), str(limit_s), *["--short"] * options.short]
+                command = [sys.executable, "-m", "tests.benchmarks.plan", *words]
+                subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

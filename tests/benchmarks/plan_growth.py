@@ -12,6 +12,7 @@ so that prices are core-hours. What sends the requests runs on the same cores.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import subprocess
 import sys
@@ -22,23 +23,32 @@ from typing import Any, cast
 
 import numpy as np
 
-from autotune import MicroBatcher, TuningRecord
+from autotune import MicroBatcher, TuningRecord, load
 from autotune.plan import RATES, plan_capacity
 
 RATE, LIMIT_S = 1e6, 0.05
 ROWS = 2_048
 
 
-def here(path: Path, rounds: int, seconds: float, tuning_s: float) -> None:
-    """Tune and measure with the cores that this process may use; print a line of the table."""
+def prepare(folder: Path, tuning_s: float) -> None:
+    """Tune with the cores that this process may use."""
     from autotune import tune
-    from tests.benchmarks.batching import poisson
     from tests.benchmarks.nets import cnn, rows_for
 
     model = cnn()
     rows = rows_for(model, ROWS)
-    predictor = tune(model, rows, budget_s=tuning_s)
-    predictor.record.save(path)
+    tune(model, rows, budget_s=tuning_s).save(folder)
+    np.save(folder.with_suffix(".npy"), rows)
+
+
+def serve(folder: Path, rounds: int, seconds: float) -> None:
+    """Measure with those cores, in a process that has run nothing else; print a line."""
+    from tests.benchmarks.batching import poisson
+
+    predictor, rows = load(folder), np.load(folder.with_suffix(".npy"))
+    predictor.predict(rows[:1])
+    gc.collect()
+    gc.freeze()  # as docs/serving.md advises
     cores = len(os.sched_getaffinity(0))
     plan = plan_capacity(
         predictor.record, RATE, LIMIT_S, headroom=0.0, price_per_hour=cores, rates=()
@@ -65,12 +75,12 @@ def _core_seconds(each_s: float) -> str:
 def beyond(record: TuningRecord, cores: int) -> None:
     """Print what replicas of so many cores make of larger rates."""
     plan = plan_capacity(record, RATE, LIMIT_S, headroom=0.0, price_per_hour=cores, rates=RATES)
-    for load in plan.loads:
-        if load.replicas > 1:
-            each_s = load.replicas * cores / load.rate_per_s
+    for need in plan.loads:
+        if need.replicas > 1:
+            each_s = need.replicas * cores / need.rate_per_s
             print(
-                f"| {load.replicas * cores:,} | simulated, {load.replicas:,} replicas "
-                f"| {load.rate_per_s:,.0f} | {1e3 * load.latency_quantile_s:.1f} | - "
+                f"| {need.replicas * cores:,} | simulated, {need.replicas:,} replicas "
+                f"| {need.rate_per_s:,.0f} | {1e3 * need.latency_quantile_s:.1f} | - "
                 f"| {_core_seconds(each_s)} |"
             )
 
@@ -79,21 +89,30 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--short", action="store_true")
-    parser.add_argument("--here", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.here:
-        here(options.here, *((2, 3.0, 10.0) if options.short else (5, 10.0, 60.0)))
-        return
+    if options.prepare:
+        prepare(options.prepare, 10.0 if options.short else 60.0)
+    elif options.serve:
+        serve(options.serve, *((2, 3.0) if options.short else (5, 10.0)))
+    else:
+        print_table(["--short"] * options.short)
+
+
+def print_table(options: list[str]) -> None:
+    """Run a process for each number of cores, and simulate what is beyond."""
     print("| cores | how | requests/s | p99 ms, predicted | measured | core-seconds a million |")
     print("|---|---|---|---|---|---|", flush=True)
     usable = sorted(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "record.json"
+    with tempfile.TemporaryDirectory() as home:
         for cores in dict.fromkeys((1, len(usable))):
-            os.sched_setaffinity(0, usable[:cores])  # the child inherits it
-            command = [sys.executable, "-m", "tests.benchmarks.plan_growth", "--here", str(path)]
-            subprocess.run([*command, *["--short"] * options.short], check=True)
-        beyond(TuningRecord.load(path), len(usable))
+            os.sched_setaffinity(0, usable[:cores])  # children inherit it
+            folder = str(Path(home) / f"{cores}")
+            for step in ("--prepare", "--serve"):
+                command = [sys.executable, "-m", "tests.benchmarks.plan_growth", step, folder]
+                subprocess.run([*command, *options], check=True)
+        beyond(TuningRecord.load(Path(folder) / "record.json"), len(usable))
 
 
 if __name__ == "__main__":
