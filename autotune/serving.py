@@ -66,7 +66,7 @@ def limits_for(record: TuningRecord, engines: Sequence[str] = ()) -> ServingLimi
     Args:
         record: A tuning run with a recommendation.
         engines: Those that run a batch as the server does. If the recommendation is for another
-            and one of these was measured, the best of them gives the numbers. None for any.
+            and one of these was measured, the best of them gives the numbers. Empty for any.
 
     Raises:
         InvalidRecord: The record has no recommendation.

@@ -121,6 +121,8 @@ def test_mistakes_are_told_before_any_work(tuned_folder: Path, tmp_path: Path) -
         hand_over(tuned_folder, "csv", tmp_path / "file" / "out")
     with pytest.raises(InvalidRecord, match="not found"):
         hand_over(tmp_path / "nothing", "csv", tmp_path / "out")
+    with pytest.raises(InvalidInput, match="lies in the tuned folder"):
+        hand_over(tuned_folder, "fastapi", tuned_folder / "service")
     assert not (tmp_path / "out").exists()
 
 

@@ -96,6 +96,8 @@ def hand_over(
         raise InvalidInput(f"There is no target {target!r}; there are: {', '.join(TARGETS)}.")
     folder = Path(out)
     check_target(folder, force=force)
+    if folder.resolve().is_relative_to(Path(tuned).resolve()):
+        raise InvalidInput(f"{folder} lies in the tuned folder. Give a folder outside it.")
     order = Order(artifact.read(tuned), tuple(imports), unsafe)
     with replacing_folder(folder, MANIFEST) as new:
         limits = _WRITERS[target](order, new)
