@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
 from functools import cached_property
 
-from autotune.comparing import t_quantile
-from autotune.judging import merged, speed_of, trimmed_mean
+from autotune.intervals import Speed, speed_from
+from autotune.judging import merged, speed_of
 from autotune.outcomes import Candidate, Measurement
 from autotune.standing import Standing
 
@@ -23,15 +22,6 @@ CHUNKS = 4  # of the search, between which the machine may have drifted
 # over 200 s of one net on two shared processors scattered by 0.025 (by their quartiles), rounds
 # that a neighbour slowed down included; those are left out here, so it is a little less.
 UNSEEN_DRIFT = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """Rows per second with a 95 % interval; no interval from less than three blocks."""
-
-    rows_per_s: float
-    low: float | None
-    high: float | None
 
 
 class Confirmation:
@@ -118,18 +108,3 @@ class Confirmation:
             return UNSEEN_DRIFT
         means = [statistics.fmean(calm[i * size : (i + 1) * size]) for i in range(CHUNKS)]
         return max(UNSEEN_DRIFT, statistics.stdev(means))
-
-
-def speed_from(logs: list[float], drift: float = 0.0) -> Speed:
-    """Mean and 95 % interval from the logarithms of blocks' speeds, by Student's t.
-
-    Args:
-        logs: One for each block; blocks, because neighbouring calls are not independent.
-        drift: Standard deviation, as a log ratio, of what the machine itself does over minutes.
-    """
-    centre = trimmed_mean(logs)
-    if len(logs) < 3:
-        return Speed(math.exp(centre), None, None)
-    error = t_quantile(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
-    half = math.hypot(error, t_quantile(10**6) * drift)
-    return Speed(math.exp(centre), math.exp(centre - half), math.exp(centre + half))

@@ -10,7 +10,8 @@ import statistics
 import pytest
 
 from autotune import Candidate, Goal, Measurement, Outcome, TuningRecord, search
-from autotune.confirming import ROUNDS, UNSEEN_DRIFT, Confirmation, speed_from
+from autotune.confirming import ROUNDS, UNSEEN_DRIFT, Confirmation
+from autotune.intervals import speed_from
 from autotune.outcomes import Block, Probe
 from autotune.standing import Standing
 from autotune.strategy import BASELINE_ROUNDS, plan_confirmation
