@@ -105,6 +105,8 @@ class Measurement(
     def __post_init__(self) -> None:
         if not self.times_s or not all(0 < t < math.inf for t in self.times_s):
             raise InvalidInput("times_s must hold at least one call, each longer than 0 seconds.")
+        if self.span_s is not None and not 0 <= self.span_s < math.inf:
+            raise InvalidInput(f"span_s must be a time in seconds, but got {self.span_s!r}.")
         msgspec.structs.force_setattr(self, "times_s", tuple(self.times_s))
 
     @property
