@@ -161,10 +161,10 @@ def test_the_curve_has_a_row_a_size_and_a_column_a_lane() -> None:
 
 
 def test_repeated_probes_are_one_figure() -> None:
-    """Calls of several probes of one candidate are put together."""
+    """Several probes of one candidate are one figure: the mean of their logarithms."""
     again = (Measurement(Candidate(8), (0.1,)), Measurement(Candidate(8), (0.3,)))
     record = TuningRecord(goal=Goal(), outcomes=again, recommendation=None)
-    assert "8  40.0 rows/s" in shown(summary(record))
+    assert "8  46.2 rows/s" in shown(summary(record))  # the mean of 80 and 26.7
 
 
 def test_without_an_answer_the_rest_is_told() -> None:

@@ -1,0 +1,134 @@
+"""What a record says, in sentences: the same on the terminal, on the page and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autotune.curves import lane_name
+from autotune.outcomes import Candidate
+from autotune.records import Baseline, Recommendation, TuningRecord
+from autotune.units import format_bytes, format_rate, format_seconds
+
+
+def printable(text: str, limit: int = 300) -> str:
+    """Return text from outside as one line that cannot move the cursor or change a colour."""
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."
+
+
+def share(value: float) -> str:
+    """Write a share as a percentage, with the digits that it has.
+
+    Example:
+        >>> share(0.95), share(0.999), share(0.07)
+        ('95%', '99.9%', '7%')
+    """
+    return f"{100 * value:.6g}%"
+
+
+def answer(record: TuningRecord) -> str:
+    """Say in one sentence what to run, and what it is worth."""
+    chosen = record.recommendation
+    if chosen is None:
+        return f"Nothing that was tried is within the limits{_limits(record)}."
+    gains = [
+        f"{times} times {baseline_name(baseline.candidate)}"
+        for baseline in record.baselines
+        if (times := times_faster(chosen, baseline))
+    ]
+    worth = format_rate(chosen.rows_per_s)
+    if record.goal.objective == "latency":
+        worth = f"{format_seconds(chosen.latency_s)} a batch"
+    size, lane = chosen.batch_size, lane_name(chosen.candidate)
+    sentence = f"Batches of {size:,} row{'s' * (size > 1)} with {lane}: {worth}"
+    return f"{', '.join([sentence, ' and '.join(gains)] if gains else [sentence])}."
+
+
+def _limits(record: TuningRecord) -> str:
+    goal, limits = record.goal, []
+    if goal.latency_budget_s is not None:
+        budget = format_seconds(goal.latency_budget_s)
+        limits.append(f"{budget} a batch at the {share(goal.quantile)} quantile")
+    if record.memory_limit_bytes:
+        limits.append(f"{format_bytes(record.memory_limit_bytes)} of memory")
+    return f": {' and '.join(limits)}" if limits else ""
+
+
+def baseline_name(candidate: Candidate) -> str:
+    """Name a baseline as people call it.
+
+    Example:
+        >>> baseline_name(Candidate(1024, "predict")), baseline_name(Candidate(32))
+        ('model.predict', 'predict_on_batch')
+    """
+    is_reference = candidate.engine == "keras"
+    return "predict_on_batch" if is_reference else printable(f"model.{candidate.engine}")
+
+
+def times_faster(chosen: Recommendation, baseline: Baseline) -> str:
+    """By which factor the answer is faster, as "9.5"; "" where the record makes no sense."""
+    if not (chosen.rows_per_s > 0 and baseline.rows_per_s > 0):
+        return ""
+    return f"{chosen.rows_per_s / baseline.rows_per_s:.1f}"
+
+
+def interval(speed: Recommendation | Baseline) -> str:
+    """The 95 % interval of a speed; "" where there is none."""
+    if speed.rows_per_s_low is None or speed.rows_per_s_high is None:
+        return ""
+    return f"{format_rate(speed.rows_per_s_low)} to {format_rate(speed.rows_per_s_high)}"
+
+
+def confidence(chosen: Recommendation) -> str:
+    """How sure the choice is, and how it can be made surer."""
+    if chosen.confidence == "high":
+        return "high: settled at 95 %"
+    if chosen.more_s is None:
+        return "low: the time budget ended before it was settled"
+    return f"low: about {format_seconds(chosen.more_s)} more would settle it (--budget)"
+
+
+def listed(candidates: Sequence[Candidate], most: int) -> str:
+    """Name some candidates, those of a lane together, and count what is more than so many lanes.
+
+    Example:
+        >>> listed([Candidate(8), Candidate(16), Candidate(32, "xla")], most=1)
+        'keras: 8, 16 rows; and 1 more'
+    """
+    lanes: dict[str, list[str]] = {}
+    for candidate in candidates:
+        lanes.setdefault(lane_name(candidate), []).append(f"{candidate.batch_size:,}")
+    named = [f"{lane}: {', '.join(sizes)} rows" for lane, sizes in list(lanes.items())[:most]]
+    more = sum(len(sizes) for sizes in list(lanes.values())[most:])
+    return "; ".join([*named, f"and {more} more"] if more else named)
+
+
+def forecasts_kept(record: TuningRecord) -> str:
+    """How the forecasts of memory came out; "" where there were none."""
+    met = [f for f in record.forecasts if f.peak_bytes is not None]
+    above = sum((f.peak_bytes or 0) > f.upper_bound_bytes for f in met)
+    return f"{above or 'none'} of {len(met)} peaks above the forecast's bound" if met else ""
+
+
+def least_refused(record: TuningRecord) -> str:
+    """The least that was not tried for want of memory; "" where everything was."""
+    refused = [f for f in record.forecasts if f.peak_bytes is None]
+    if not refused:
+        return ""
+    least = min(refused, key=lambda f: f.upper_bound_bytes)
+    return f"{printable(str(least.candidate))}: it may need {format_bytes(least.upper_bound_bytes)}"
+
+
+def effort(record: TuningRecord) -> str:
+    """What the search took, and how much of it something else disturbed."""
+    text = f"{len(record.outcomes)} probes, {format_seconds(record.spent_s)}"
+    disturbed = sum(a_round.disturbed for a_round in record.rounds)
+    if disturbed:
+        text += f"; other work on the machine disturbed {disturbed} of them"
+    return text
+
+
+def notes(record: TuningRecord) -> list[str]:
+    """What a reader should know before trusting the figures."""
+    unavailable = [f"Not tried: {name}. {why}" for name, why in record.unavailable.items()]
+    return [*record.warnings, *unavailable]
