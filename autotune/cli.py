@@ -17,6 +17,7 @@ from autotune import __version__
 from autotune.commands.demo import demo
 from autotune.commands.doctor import doctor
 from autotune.commands.predict import predict
+from autotune.commands.report import report
 from autotune.commands.show import show
 from autotune.commands.tune import tune
 from autotune.errors import AutotuneError, InvalidInput, NoFeasibleBatchSize, one_line
@@ -96,7 +97,7 @@ def _options(
     """Options of all commands. `--debug`, anywhere, shows the traceback of an error."""
 
 
-for command in (tune, predict, show, demo, doctor):
+for command in (tune, predict, show, report, demo, doctor):
     app.command()(command)
 
 

@@ -28,6 +28,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "host": (0, "", "psutil"),
     "nvmlcalls": (0, "", "pynvml"),
     "pace": (0, "", ""),
+    "report.looks": (0, "", ""),
     "units": (0, "", ""),
     "watch": (0, "", ""),
     "converters": (1, "errors", "numpy onnxruntime openvino tf2onnx"),
@@ -60,6 +61,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "flattening": (3, "errors nesting signature", "keras"),
     "gathering": (3, "errors mapped nesting", "numpy"),
     "guard": (3, "device host nvml watch", ""),
+    "intervals": (3, "comparing judging", ""),
     "known": (3, "judging outcomes", ""),
     "ledger": (3, "errors judging outcomes", "msgspec optuna"),
     "matching": (3, "records", ""),
@@ -68,6 +70,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "scheduling": (3, "judging outcomes records", "numpy"),
     "splitting": (3, "judging outcomes", ""),
     "ways": (3, "host judging records", ""),
+    "curves": (4, "goal intervals judging outcomes records", "msgspec"),
     "describe": (4, "device host models records workload", "keras"),
     "exports": (
         4,
@@ -81,11 +84,12 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "standing": (4, "comparing goal judging known outcomes", ""),
     "timing": (4, "disturbance flights guard nesting", ""),
     "bounds": (5, "forecast goal judging known outcomes records standing", ""),
-    "confirming": (5, "comparing judging outcomes standing", ""),
+    "confirming": (5, "intervals judging outcomes standing", ""),
     "dispatching": (5, "answers errors gauges nesting queueing scheduling", ""),
     "engines": (5, "errors exports nesting parity", "keras"),
     "intake": (5, "errors foreign inputs nesting rowfiles workload", "numpy"),
     "racing": (5, "judging outcomes standing", ""),
+    "report.words": (5, "curves outcomes records units", ""),
     "baselines": (6, "confirming judging outcomes records standing", "msgspec"),
     "engines.compiled": (
         6,
@@ -101,7 +105,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "comparing confirming errors goal judging outcomes racing records standing units",
         "",
     ),
-    "report": (6, "engines outcomes records units", "rich"),
+    "report": (6, "", ""),
+    "report.captions": (6, "curves records report.words units", ""),
+    "report.repeating": (6, "curves engines goal records report.words", ""),
+    "report.series": (6, "curves records report.words units", ""),
+    "report.text": (6, "curves engines outcomes records report.words units", "rich"),
     "requirements": (6, "engines records", ""),
     "runner": (6, "engines errors nesting pace stats", "numpy optree"),
     "artifact": (7, "engines errors files matching records requirements", "msgspec"),
@@ -119,11 +127,23 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "msgspec",
     ),
     "refining": (7, "bounds judging ladder outcomes standing", ""),
+    "report.axes": (7, "report.series", "altair"),
+    "report.facts": (
+        7,
+        "curves records report.repeating report.series report.text report.words units",
+        "",
+    ),
+    "report.markdown": (7, "curves records report.repeating report.text report.words units", ""),
     "terminal": (7, "records report", "rich"),
     "bench": (
         8,
         "allocator batchable describe device engines host inputs lineup measure records workload",
         "keras",
+    ),
+    "report.drawing": (
+        8,
+        "report.axes report.looks report.series report.words units",
+        "altair",
     ),
     "sources": (
         8,
@@ -137,6 +157,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "standing strategy",
         "msgspec optuna",
     ),
+    "report.charts": (
+        9,
+        "errors records report.captions report.drawing report.looks report.series",
+        "altair vl_convert",
+    ),
     "runners": (9, "intake nesting outcomes pace runner sources stats", "numpy optree"),
     "worker": (
         9,
@@ -146,8 +171,18 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "cutting": (10, "nesting outcomes pace runner runners splitting", ""),
     "keeper": (10, "bench models worker", "keras msgspec tensorflow"),
+    "report.page": (
+        10,
+        "records report.charts report.facts report.looks report.series report.words",
+        "jinja2 markupsafe vl_convert",
+    ),
     "searching": (10, "driver errors goal judging outcomes records studies", "optuna"),
     "subjects": (10, "batchable errors files inputs modelfiles models worker workload", "keras"),
+    "report.writing": (
+        11,
+        "artifact errors files records report.charts report.markdown report.page",
+        "",
+    ),
     "child": (11, "keeper worker", "msgspec"),
     "crew": (11, "cutting flights gathering mapped nesting", ""),
     "checkup": (12, "child host nvml units worker", "msgspec"),
@@ -179,6 +214,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "commands.demo": (18, "commands.options demo report terminal units", "typer"),
     "commands.doctor": (18, "checkup commands.options doctor terminal", ""),
     "commands.predict": (18, "commands.options loading nesting rowfiles", "typer"),
+    "commands.report": (18, "artifact commands.options records report report.writing", "typer"),
     "commands.show": (18, "artifact commands.options records report terminal", "typer"),
     "commands.tune": (
         18,
@@ -188,8 +224,8 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "cli": (
         19,
-        "commands.demo commands.doctor commands.predict commands.show commands.tune errors "
-        "terminal",
+        "commands.demo commands.doctor commands.predict commands.report commands.show "
+        "commands.tune errors terminal",
         "typer",
     ),
 }
