@@ -141,7 +141,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "msgspec",
     ),
     "refining": (7, "bounds judging ladder outcomes standing", ""),
-    "report.drawing": (7, "report.looks report.series report.words units", "altair"),
+    "report.axes": (7, "report.series", "altair"),
     "report.facts": (
         7,
         "curves records report.repeating report.series report.text report.words units",
@@ -156,11 +156,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "on_ray.kinds": (8, "fingerprint matching records", ""),
     "queue_simulation": (8, "scheduling service", ""),
-    "report.charts": (
-        8,
-        "errors records report.captions report.drawing report.looks report.series",
-        "altair vl_convert",
-    ),
+    "report.drawing": (8, "report.axes report.looks report.series report.words units", "altair"),
     "serving": (8, "errors fallback outcomes records runner scheduling units", ""),
     "sources": (
         8,
@@ -182,10 +178,10 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras numpy",
     ),
     "replica": (9, "comparing queue_simulation scheduling service", "numpy"),
-    "report.page": (
+    "report.charts": (
         9,
-        "records report.charts report.facts report.looks report.series report.words",
-        "jinja2 markupsafe vl_convert",
+        "errors records report.captions report.drawing report.looks report.series",
+        "altair vl_convert",
     ),
     "runners": (9, "intake nesting outcomes pace runner sources stats", "numpy optree"),
     "worker": (
@@ -198,10 +194,10 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "handover.curve": (10, "handover.order judging outcomes records report serving", ""),
     "handover.writing": (10, "handover.order records report serving", ""),
     "keeper": (10, "bench models worker", "keras msgspec tensorflow"),
-    "report.writing": (
+    "report.page": (
         10,
-        "artifact errors files records report.charts report.markdown report.page",
-        "",
+        "records report.charts report.facts report.looks report.series report.words",
+        "jinja2 markupsafe vl_convert",
     ),
     "searching": (10, "driver errors goal judging outcomes records studies", "optuna"),
     "setting": (10, "errors records replica scheduling service units", ""),
@@ -227,6 +223,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "onnxruntime",
     ),
     "plan": (11, "errors records service setting", "msgspec"),
+    "report.writing": (
+        11,
+        "artifact errors files records report.charts report.markdown report.page",
+        "",
+    ),
     "checkup": (12, "child host nvml units worker", "msgspec"),
     "family": (12, "child host units", ""),
     "handover": (12, "artifact errors files serving", "msgspec"),

@@ -212,6 +212,13 @@ def test_a_measurement_holds_calls_that_took_time(times_s: tuple[float, ...]) ->
         Measurement(Candidate(1), times_s)
 
 
+@pytest.mark.parametrize("span_s", [-1.0, float("inf"), float("nan")])
+def test_a_span_is_a_time(span_s: float) -> None:
+    """Calls cannot have taken less than no time together, nor have gone on without end."""
+    with pytest.raises(InvalidInput, match="span_s must be a time in seconds"):
+        Measurement(Candidate(1), (1.0,), span_s=span_s)
+
+
 def test_the_allocator_counts_before_the_process() -> None:
     """The peak is the device's where it is known, be it 0, and else that of the process."""
     both = Measurement(Candidate(1), (1.0,), device_peak_bytes=0, host_peak_bytes=5)

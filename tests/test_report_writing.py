@@ -39,6 +39,23 @@ def test_the_command_writes_a_page_by_default(
     assert sorted(path.name for path in Path().iterdir()) == ["record.json", "report.html"]
 
 
+def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command's help can be pasted from."""
+    assert cli.run(["report", "--help"]) == 0
+    assert "Example: autotune report" in capsys.readouterr().out
+
+
+def test_without_the_extra_it_is_told_what_to_install(
+    record_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where its packages are missing the page is refused in a line; Markdown needs none."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert cli.run(["report", str(record_file)]) == 2
+    assert "pip install 'keras-autotune[report]'" in capsys.readouterr().err
+    assert cli.run(["report", str(record_file), "--out", "r.md"]) == 0
+    assert not Path("report.html").exists()
+
+
 def test_json_tells_all_that_was_written(
     record_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

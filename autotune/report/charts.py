@@ -1,7 +1,7 @@
 """The charts of a record, and each of them as a picture.
 
 Altair writes them down in Vega-Lite; vl-convert draws them without a browser, and brings the
-JavaScript with which a page draws them itself, in less than a quarter of the size of plotly's.
+JavaScript with which a page draws them itself, in a fifth of the size of plotly's.
 """
 
 from __future__ import annotations

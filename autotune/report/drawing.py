@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import altair as alt
-
+from autotune.report.axes import decades, doublings, failure_tips, from_zero, point_tips, probe_tips
 from autotune.report.looks import Look, hue_of, shape_of
 from autotune.report.series import MIB, Row, Series
 from autotune.report.words import share
 from autotune.units import format_bytes, format_rate, format_seconds
 
+if TYPE_CHECKING:
+    import altair as alt
+
 HEIGHT, BAR_STEP = 320, 54  # pixels
-ROOM = 1.25  # beside the smallest and the largest batch size, as a factor
 SEARCH_ROOM = 2.0  # below the smallest one are the ticks of disturbed probes
-FEW_DECADES = 2.5  # on an axis that needs ticks within a decade
 DASHES = [5, 4]
 
 # A lane is in colour when it is the best of its engine, or when the reader points at it.
@@ -31,6 +30,8 @@ class Drawing:
     """Draws the charts of one record in one look; each is None where there are no figures."""
 
     def __init__(self, series: Series, look: Look) -> None:
+        import altair as alt
+
         self._series = series
         self._look = look
         self._colours = look.colours
@@ -47,11 +48,13 @@ class Drawing:
 
     def gain(self) -> alt.LayerChart | None:
         """Bars of the baselines and of the answer, with their intervals."""
+        import altair as alt
+
         rows = self._series.ways
         if not rows:
             return None
         bars = alt.Chart(_data(rows)).encode(y=alt.Y("name:N", sort=None, axis=None))
-        rate = alt.X("rate:Q", axis=None, scale=_from_zero(rows, nice=False))
+        rate = alt.X("rate:Q", axis=None, scale=from_zero(rows, nice=False))
         above: dict[str, Any] = {"baseline": "bottom", "dy": -13, "fontSize": 13}
         colour = alt.condition(
             "datum.tuned", alt.value(self._accent), alt.value(self._ink("faint"))
@@ -72,9 +75,11 @@ class Drawing:
 
     def throughput(self) -> alt.LayerChart | None:
         """Rows per second over the batch size, with intervals; the answer is ringed."""
+        import altair as alt
+
         if not self._series.points:
             return None
-        scale = _from_zero([*self._series.points, self._series.chosen])
+        scale = from_zero([*self._series.points, self._series.chosen])
         axis = alt.Axis(labelExpr="format(datum.value, '~s')", tickCount=6)
         rate = alt.Y("rate:Q", title="rows per second", scale=scale, axis=axis)
         low = alt.Y("low:Q", title="rows per second", scale=scale, axis=axis)
@@ -91,13 +96,15 @@ class Drawing:
 
     def latency(self) -> alt.LayerChart | None:
         """Median and quantile over the batch size, with the budget."""
+        import altair as alt
+
         if not self._series.points:
             return None
         rows, goal = self._series.points, self._series.record.goal
         budget_s = goal.latency_budget_s
         budget = budget_s and 1e3 * budget_s
         shown = [budget, *(row[field] for row in rows for field in ("median", "tail"))]
-        y = {"title": "milliseconds a batch", **_decades(shown)}
+        y = {"title": "milliseconds a batch", **decades(shown)}
         median = alt.Y("median:Q", **y)
         points = alt.Chart(_data(rows)).encode(x=self._sizes())
         text = f"budget {format_seconds(budget_s or 0)} at {share(goal.quantile)}"
@@ -113,6 +120,8 @@ class Drawing:
 
     def memory(self) -> alt.LayerChart | None:
         """Measured peaks and forecast bounds over the batch size, with the limit."""
+        import altair as alt
+
         rows = [row for row in self._series.points if row["peak"] is not None]
         if not rows:
             return None
@@ -120,7 +129,7 @@ class Drawing:
         limit = limit_bytes and limit_bytes / MIB
         refused = [r for r in self._series.failures if r["outcome"] == "refused" and r["bound"]]
         both = [row[field] for row in (*rows, *refused) for field in ("peak", "bound")]
-        y = {"title": "MiB at the peak", **_decades([limit, *both])}
+        y = {"title": "MiB at the peak", **decades([limit, *both])}
         peak, bound = alt.Y("peak:Q", **y), alt.Y("bound:Q", **y)
         points = alt.Chart(_data(rows)).encode(x=self._sizes())
         text = f"limit {format_bytes(limit_bytes or 0)}"
@@ -137,14 +146,16 @@ class Drawing:
 
     def search(self) -> alt.LayerChart | None:
         """The batch size of each probe over the time, and when the machine was disturbed."""
+        import altair as alt
+
         rows = self._series.probes
         if not rows:
             return None
-        scale = alt.Scale(domain=[0, max(row["end"] for row in rows)], nice=False)
+        scale = alt.Scale(domain=[0, max(row["end"] for row in rows) or 1.0], nice=False)
         axis = alt.Axis(grid=False)
         seconds = alt.X("start:Q", title="seconds of probing", scale=scale, axis=axis)
-        size = alt.Y("size:Q", title="rows in a batch", **_doublings(rows, SEARCH_ROOM))
-        probes = alt.Chart(_data(rows)).encode(x=seconds, tooltip=_probe_tips())
+        size = alt.Y("size:Q", title="batch size", **doublings(rows, SEARCH_ROOM))
+        probes = alt.Chart(_data(rows)).encode(x=seconds, tooltip=probe_tips())
         colour = alt.condition("datum.family", self._hue, alt.value(self._ink("muted")))
         faded = alt.condition("datum.state == 'calm'", alt.value(0.9), alt.value(0.3))
         return self._layer(
@@ -162,6 +173,8 @@ class Drawing:
 
     def _shading(self, stretches: Sequence[Row], seconds: alt.X) -> list[alt.Chart]:
         """What was no search, shaded, with a word above."""
+        import altair as alt
+
         if not stretches:
             return []
         base = alt.Chart(_data(stretches))
@@ -175,48 +188,61 @@ class Drawing:
         return self._colours[name]
 
     def _layer(self, *layers: alt.Chart, height: int = HEIGHT) -> alt.LayerChart:
+        import altair as alt
+
         width = self._look.width or "container"
         return alt.LayerChart(layer=list(layers)).properties(width=width, height=height)
 
     def _sizes(self) -> alt.X:
+        import altair as alt
+
         chosen = [self._series.chosen] if self._series.chosen else []
         rows = [*self._series.points, *self._series.failures, *chosen]
-        return alt.X("size:Q", title="rows in a batch", **_doublings(rows))
+        return alt.X("size:Q", title="batch size", **doublings(rows))
 
     def _of_lane(self, not_shown: float = NOT_SHOWN) -> dict[str, Any]:
         """Colour and opacity of what belongs to a lane."""
+        import altair as alt
+
         colour = alt.condition(SHOWN, self._hue, alt.value(self._ink("faint")))
         opacity = alt.condition(SHOWN, alt.value(1), alt.value(not_shown))
         return {"detail": "lane:N", "color": colour, "opacity": opacity}
 
     def _dots(self, points: alt.Chart, y: alt.Y) -> alt.Chart:
+
         dots: alt.Chart = points.mark_point(filled=True, size=64).encode(
-            y=y, shape=self._shape, tooltip=_point_tips(), **self._of_lane()
+            y=y, shape=self._shape, tooltip=point_tips(), **self._of_lane()
         )
         return dots
 
     def _crosses(self, failures: Sequence[Row], y: Any, **options: Any) -> list[alt.Chart]:
         """Candidates that could not be measured."""
+        import altair as alt
+
         if not failures:
             return []
         crosses = alt.Chart(_data(failures)).mark_text(text="\u00d7", fontSize=18, **options)
-        return [crosses.encode(x=self._sizes(), y=y, tooltip=_failure_tips(), **self._of_lane(0))]
+        return [crosses.encode(x=self._sizes(), y=y, tooltip=failure_tips(), **self._of_lane(0))]
 
     def _limit(self, value: float | None, text: str, y: dict[str, Any]) -> list[alt.Chart]:
         """A line across that must not be crossed."""
+        import altair as alt
+
         if not value:
             return []
         row = {"limit": value, "text": text}
         line = alt.Chart(_data([row])).encode(y=alt.Y("limit:Q", **y))
         return [
             line.mark_rule(strokeWidth=1.5, color=self._ink("ink")),
-            line.mark_text(align="left", dx=4, dy=-8, color=self._ink("ink")).encode(
+            line.mark_text(align="left", dx=4, dy=11, color=self._ink("ink")).encode(
                 x=alt.value(0), text="text:N"
             ),
         ]
 
     def _answer(self, field: str, y: alt.Y) -> list[alt.Chart]:
         """A ring around the choice, and its figure."""
+        import altair as alt
+
         chosen = self._series.record.recommendation
         value = self._series.chosen.get(field)
         if chosen is None or value is None:
@@ -251,39 +277,9 @@ class Drawing:
 
 
 def _data(rows: Sequence[Row]) -> alt.InlineData:
+    import altair as alt
+
     return alt.InlineData(values=list(rows))
-
-
-def _doublings(rows: Sequence[Row], room: float = ROOM) -> dict[str, Any]:
-    """A logarithmic axis of batch sizes, with a tick at each doubling."""
-    sizes = [row["size"] for row in rows]
-    low, high = min(sizes), max(sizes)
-    domain = [low / room, high * room]
-    doublings = (2**n for n in range(low.bit_length() - 1, high.bit_length() + 1))
-    ticks = [size for size in doublings if domain[0] <= size <= domain[1]] or [low]
-    return {
-        "scale": alt.Scale(type="log", base=2, domain=domain, nice=False),
-        "axis": alt.Axis(values=ticks, format=",d", grid=False, labelOverlap="greedy"),
-    }
-
-
-def _from_zero(rows: Sequence[Row], *, nice: bool = True) -> alt.Scale:
-    """A scale of rates, with room for the intervals."""
-    tops = [row.get(field) or 0.0 for row in rows for field in ("rate", "high")]
-    return alt.Scale(domain=[0, max(tops) or 1.0], nice=nice)
-
-
-def _decades(values: Iterable[float | None]) -> dict[str, Any]:
-    """A logarithmic axis with a line at each power of ten, or also at twice and five times it."""
-    known = [value for value in values if value]
-    low, high = min(known) / ROOM, max(known) * ROOM
-    steps = (1, 2, 5) if math.log10(high / low) < FEW_DECADES else (1,)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
-    ticks = [step * 10.0**power for power in powers for step in steps]
-    return {
-        "scale": alt.Scale(type="log", domain=[low, high], nice=False),
-        "axis": alt.Axis(values=[t for t in ticks if low <= t <= high], format=",~r"),
-    }
 
 
 def _phases(rows: Sequence[Row]) -> list[Row]:
@@ -295,33 +291,3 @@ def _phases(rows: Sequence[Row]) -> list[Row]:
             text = "" if purpose == "wait" else PHASES[purpose]
             found.append({"start": stretch[0]["start"], "end": stretch[-1]["end"], "text": text})
     return found
-
-
-def _tips(**titles: str) -> list[alt.Tooltip]:
-    return [alt.Tooltip(f"{field}:N", title=title) for field, title in titles.items()]
-
-
-def _point_tips() -> list[alt.Tooltip]:
-    size = alt.Tooltip("size:Q", title="rows in a batch", format=",d")
-    return [
-        *_tips(name="lane"),
-        size,
-        *_tips(
-            speed="speed",
-            interval="95 % interval",
-            median_text="median latency",
-            tail_text="latency at the quantile",
-            peak_text="memory peak",
-            bound_text="forecast bound",
-        ),
-    ]
-
-
-def _failure_tips() -> list[alt.Tooltip]:
-    size = alt.Tooltip("size:Q", title="rows in a batch", format=",d")
-    return [*_tips(name="lane"), size, *_tips(outcome="outcome", message="message")]
-
-
-def _probe_tips() -> list[alt.Tooltip]:
-    start = alt.Tooltip("start:Q", title="second", format=".2f")
-    return [*_tips(name="tried"), start, *_tips(outcome="outcome", speed="speed")]

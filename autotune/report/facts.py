@@ -59,7 +59,7 @@ def facts(record: TuningRecord) -> dict[str, Any]:
     return {
         "subject": f"{model.name} on {model.backend}" if model else "a model",
         "answer": words.answer(record),
-        "reason": chosen.reason if chosen else "",
+        "reason": words.why(chosen) if chosen else "",
         "confidence": chosen.confidence if chosen else "",
         "tiles": list(_tiles(record, chosen)) if chosen else [],
         "trust": list(_trust(record)),

@@ -50,7 +50,7 @@ def _lines(record: TuningRecord) -> Iterator[str]:
     yield ""
     chosen = record.recommendation
     if chosen:
-        yield f"Why: {prose(chosen.reason)}"
+        yield f"Why: {prose(words.why(chosen))}"
         yield ""
         yield from _before_and_after(record, chosen)
     for name, fact in _trust(record):

@@ -44,6 +44,11 @@ def answer(record: TuningRecord) -> str:
     return f"{', '.join([sentence, ' and '.join(gains)] if gains else [sentence])}."
 
 
+def why(chosen: Recommendation) -> str:
+    """Why this candidate and no larger one: the reason without its first sentence, the answer."""
+    return chosen.reason.partition(". ")[2] or chosen.reason
+
+
 def _limits(record: TuningRecord) -> str:
     goal, limits = record.goal, []
     if goal.latency_budget_s is not None:

@@ -25,8 +25,8 @@ RECORD = HERE / "report.json.gz"
 
 # What is photographed: the scheme, and the size of the window in pixels.
 SCENES: dict[str, dict[str, Any]] = {
-    "report-light": {"color_scheme": "light", "viewport": {"width": 1200, "height": 1240}},
-    "report-dark": {"color_scheme": "dark", "viewport": {"width": 1200, "height": 1240}},
+    "report-light": {"color_scheme": "light", "viewport": {"width": 1080, "height": 1160}},
+    "report-dark": {"color_scheme": "dark", "viewport": {"width": 1080, "height": 1160}},
     "report-phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 1000}},
 }
 
