@@ -21,11 +21,13 @@ model = keras.Sequential(
 )
 rows = np.random.default_rng(0).random((2000, 30, 8), dtype=np.float32)
 
-predictor = autotune.tune(model, rows, engines=["keras", "compiled"], budget_s=BUDGET_S)
+predictor = autotune.tune(
+    model, rows, engines=["keras", "compiled"], concurrency=[1], budget_s=BUDGET_S
+)
 chosen, record = predictor.recommendation, predictor.record
 
 print(f"on {keras.config.backend()}: {chosen.reason}")
-for baseline in record.baselines:
+for baseline in record.baselines:  # measured beside it, where the budget was enough for that
     name = "model.predict" if baseline.candidate.engine == "predict" else "predict_on_batch"
     size, times = baseline.candidate.batch_size, chosen.rows_per_s / baseline.rows_per_s
     print(f"{times:6.1f} times {name} of {size:,} rows, {baseline.rows_per_s:,.0f} rows/s")

@@ -139,7 +139,7 @@ def test_the_example_of_backends_runs_on_each(backend: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert f"on {backend}: " in done.stdout
-    assert re.search(r"\d times predict_on_batch of 32 rows", done.stdout)
+    assert re.search(r"at most \d\.\de[+-]\d+ from model\.predict", done.stdout)
 
 
 def test_every_example_is_listed_and_run_by_a_test() -> None:
