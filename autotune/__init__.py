@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from autotune import on_ray
+    from autotune import on_ray as on_ray  # a room that is public as a whole
     from autotune.batching import MicroBatcher
     from autotune.duel import Comparison, compare
     from autotune.errors import (
