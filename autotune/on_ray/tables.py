@@ -120,8 +120,7 @@ def _read(table: pa.Table, names: Sequence[str]) -> dict[str, Array]:
 
 def _read_one(table: pa.Table, name: str) -> Array:
     if isinstance(table.schema.field(name).type, pa.BaseExtensionType):
-        tensors: Array = BlockAccessor.for_block(table).to_numpy(name)
-        return tensors
+        return np.asarray(BlockAccessor.for_block(table).to_numpy(name))
     return read_columns(table.select([name]))[name]
 
 

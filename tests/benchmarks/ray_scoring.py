@@ -63,8 +63,8 @@ def input_of(place: Path) -> str:
 
 
 def with_images(table: Any, images: Any) -> Any:
-    """Append the images that belong to row numbers."""
-    chosen = images[table["id"].to_numpy() % len(images)]
+    """Append the images that belong to row numbers, out of an array in the object store."""
+    chosen = ray.get(images)[table["id"].to_numpy() % DISTINCT]
     return table.append_column("image", ArrowTensorArray.from_numpy(chosen))
 
 
