@@ -68,7 +68,7 @@ def test_json_is_the_plan(record: str, capsys: pytest.CaptureFixture[str]) -> No
             ("rows-per-request", "greater than or equal to 1"),
         ),
         ("--rate 5/s --p99 50ms --request-overhead 5", 2, ("--request-overhead", "'5'")),
-        ("--rate 5/s --p99 1us", 1, ("99 % of the requests within 1.00 us", "2.1")),
+        ("--rate 5/s --p99 1us", 1, ("99 % of the requests within 1.00 us", "ms for one of 1 row")),
     ],
 )
 def test_what_cannot_be_planned_is_said_on_one_line(
