@@ -34,7 +34,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str | Path], folder: Path, ready: str, status: int = 200, **more: str
+    command: Sequence[str | Path], folder: Path, ready: str, more: dict[str, str], status: int = 200
 ) -> Iterator[httpx.Client]:
     """Run a server until the block ends; it is there when `ready` answers.
 
@@ -42,8 +42,8 @@ def running(
         command: Starts it; it ends by itself when its standard input is closed, or is told to.
         folder: Where it runs.
         ready: URL that tells that it is there.
-        status: With this status.
         more: Its environment beside that of the tests.
+        status: What `ready` answers with then.
     """
     log = folder.with_name(f"{folder.name}.log")
     with log.open("wb") as output:

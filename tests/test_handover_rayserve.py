@@ -47,7 +47,7 @@ def test_many_at_once_get_their_own_answers(exported_folder: Path, tmp_path: Pat
     command = [sys.executable, "-c", SERVE, str(cpus), str(port)]
     address, path = f"http://127.0.0.1:{port}", f"{HOME}:{folder}"
     env = {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
-    with running(command, folder, address, 422, **env) as client:  # the application, without rows
+    with running(command, folder, address, env, 422) as client:  # the application, without rows
 
         def ask(number: int) -> Any:
             answer = client.post(address, json={"rows": rows[number : number + 2].tolist()})
