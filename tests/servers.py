@@ -34,15 +34,16 @@ def environment(**more: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str | Path], folder: Path, ready: str, **more: str
+    command: Sequence[str | Path], folder: Path, ready: str, more: dict[str, str], status: int = 200
 ) -> Iterator[httpx.Client]:
-    """Run a server until the block ends; it is there when `ready` answers with 200.
+    """Run a server until the block ends; it is there when `ready` answers.
 
     Args:
         command: Starts it; it ends by itself when its standard input is closed, or is told to.
         folder: Where it runs.
         ready: URL that tells that it is there.
         more: Its environment beside that of the tests.
+        status: What `ready` answers with then.
     """
     log = folder.with_name(f"{folder.name}.log")
     with log.open("wb") as output:
@@ -56,18 +57,18 @@ def running(
             start_new_session=True,
         )
     try:
-        _wait_for(process, ready, log)
+        _wait_for(process, ready, status, log)
         with httpx.Client(timeout=30) as client:
             yield client
     finally:
         _end(process)
 
 
-def _wait_for(process: subprocess.Popen[bytes], ready: str, log: Path) -> None:
+def _wait_for(process: subprocess.Popen[bytes], ready: str, status: int, log: Path) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(ready, timeout=5).status_code == 200:
+            if httpx.get(ready, timeout=5).status_code == status:
                 return
         time.sleep(0.1)
     pytest.fail(f"The server did not start:\n{log.read_text(errors='replace')[-4000:]}")

@@ -37,7 +37,7 @@ def served(
     command = [sys.executable, "-m", "bentoml", "serve", "service:Model", "--port", str(port)]
     quiet = {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(folder / "home")}
     ready = f"{address}/readyz"
-    with running([*command, "--host", "127.0.0.1"], folder / "service", ready, **quiet) as client:
+    with running([*command, "--host", "127.0.0.1"], folder / "service", ready, quiet) as client:
         yield client, address
 
 

@@ -46,8 +46,8 @@ def test_many_at_once_get_their_own_answers(exported_folder: Path, tmp_path: Pat
     port, cpus = free_port(), max(2, limits.cpus or 1)
     command = [sys.executable, "-c", SERVE, str(cpus), str(port)]
     address, path = f"http://127.0.0.1:{port}", f"{HOME}:{folder}"
-    ready = f"{address}/-/healthz"
-    with running(command, folder, ready, PYTHONPATH=path, RAY_USAGE_STATS_ENABLED="0") as client:
+    env = {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+    with running(command, folder, address, env, 422) as client:  # the application, without rows
 
         def ask(number: int) -> Any:
             answer = client.post(address, json={"rows": rows[number : number + 2].tolist()})
