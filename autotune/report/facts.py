@@ -15,7 +15,7 @@ from autotune.report.text import precision
 from autotune.report.words import share
 from autotune.units import format_bytes, format_rate, format_seconds
 
-TIED = 6  # so many are named
+TIED = 3  # lanes are named
 SPEED = 2  # number of the column by which the table is sorted at first
 COLUMNS = (
     *("batch size", "lane", "rows/s", "95 % interval", "median", "quantile", "peak"),
@@ -112,10 +112,6 @@ def _trust(record: TuningRecord) -> Iterator[tuple[str, str]]:
     if note := precision(record):
         yield "Precision", note
     yield "Effort", words.effort(record)
-    if kept := words.forecasts_kept(record):
-        yield "Memory forecasts", kept
-    if refused := words.least_refused(record):
-        yield "Refused", refused
 
 
 def _machine(record: TuningRecord) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from autotune.report.words import printable, share
 from autotune.units import format_bytes, format_rate, format_seconds
 
 MARK = "<!-- keras-autotune report -->"
-TIED = 5  # so many are named
+TIED = 3  # lanes are named
 
 # What Markdown would read as more than text, and what GitHub makes links of. Elsewhere a dot is
 # just a dot.

@@ -23,10 +23,11 @@ from autotune.report.page import html
 HERE = Path(__file__).parent
 RECORD = HERE / "report.json.gz"
 
+WIDE = {"viewport": {"width": 1120, "height": 1560}, "device_scale_factor": 0.7}
 # What is photographed: the scheme, and the size of the window in pixels.
 SCENES: dict[str, dict[str, Any]] = {
-    "report-light": {"color_scheme": "light", "viewport": {"width": 1080, "height": 1160}},
-    "report-dark": {"color_scheme": "dark", "viewport": {"width": 1080, "height": 1160}},
+    "report-light": {"color_scheme": "light", **WIDE},
+    "report-dark": {"color_scheme": "dark", **WIDE},
     "report-phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 1000}},
 }
 
