@@ -14,6 +14,7 @@ form. Nothing else should run meanwhile.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
@@ -164,6 +165,7 @@ def main() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         whole = kill_part(Path(folder), short)
         fast = cost_part(Path(folder), short)
