@@ -51,7 +51,8 @@ class Batcher:
         self._draws = draws
         self._workers = service.flights
         self._came = self._taken = self._calls = self._crowd = 0
-        self._enough = 1 if schedule.follows_crowd else schedule.batch_size
+        self._enough = 1
+        self._full = math.ceil(schedule.batch_size / rows)  # requests
         # When each worker is or was free, and the rows that it had; the first free comes first.
         self._flying = [(0.0, 0)] * self._workers
         self._pool = [0.0] * self._workers  # when each of the predictor's threads is free
@@ -76,7 +77,7 @@ class Batcher:
         oldest_done = arrivals[taken] + self._schedule.max_wait_s
         if self._schedule.follows_crowd:
             return self._wait_for_company(free, oldest_done)
-        last = taken + math.ceil(self._enough / self._rows) - 1
+        last = taken + self._full - 1
         filled = arrivals[last] if last < len(arrivals) else math.inf
         return max(free, min(oldest_done, filled))
 
@@ -103,27 +104,30 @@ class Batcher:
         now = self._arrivals[self._came]
         self._came += 1
         waiting = (self._came - self._taken) * self._rows
-        if waiting + sum(rows for _, rows in self._flying) > self._crowd:  # at most
-            here = waiting + self._flying_rows(now)
-            if here > self._crowd:
-                self._see_crowd(here)
+        here = waiting + self._flying_rows(now)
+        if here > self._crowd:
+            self._see_crowd(here)
 
     def _see_crowd(self, here: int) -> None:
         self._crowd = here
-        if self._schedule.follows_crowd:
-            self._enough = min(self._schedule.enough_rows, math.ceil(here / self._workers))
+        self._enough = min(self._schedule.enough_rows, math.ceil(here / self._workers))
 
     def _flying_rows(self, now: float) -> int:
-        return sum(rows for end, rows in self._flying if end > now)
+        here = 0
+        for end, rows in self._flying:  # a generator would take twice as long, a million times
+            if end > now:
+                here += rows
+        return here
 
     def _load(self, now: float) -> None:
         """Take a batch out of the line, but leave the other workers their share, and run it."""
         waiting = self._came - self._taken
-        here = waiting * self._rows + self._flying_rows(now)
-        if waiting * self._rows < self._enough:  # waited in vain
-            self._see_crowd(here)
-        share = max(self._enough, math.ceil(here / self._workers))
-        room = min(self._schedule.batch_size, share)
+        room = self._schedule.batch_size
+        if self._schedule.follows_crowd:  # else a worker's share is a full batch at least
+            here = waiting * self._rows + self._flying_rows(now)
+            if waiting * self._rows < self._enough:  # waited in vain
+                self._see_crowd(here)
+            room = min(room, max(self._enough, math.ceil(here / self._workers)))
         count = max(1, min(waiting, room // self._rows))
         rows = count * self._rows
         end = self._run(now, rows) + count * self._request_s + self._batch_s
@@ -140,7 +144,9 @@ class Batcher:
         """
         parts = self._service.parts(rows)
         if len(parts) == 1:
-            flights = 1 + sum(end > now for end, _ in self._flying)
+            flights = 1
+            for end, _ in self._flying:
+                flights += end > now
             return now + self._call_s(flights, rows)
         end = now
         for part in parts:

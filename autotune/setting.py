@@ -21,7 +21,7 @@ WORTH = 1.02  # times the rate: an argument that gains less is not worth passing
 WAITS = (0.1, 0.25)  # of the limit
 PRECISION = 0.01  # of the highest rate
 REACHED = 0.99  # of the stable rate: nearer, it is no limit that keeps from more
-FIRST_LOOK, LAST_LOOK = 16_384, 65_536  # requests of a simulation, at first and where in doubt
+FIRST_LOOK, LAST_LOOK = 8_192, 65_536  # requests of a simulation, at first and where in doubt
 LATE = 100  # requests beyond the quantile that a simulation must have
 MOST_QUANTILE = 0.999  # beyond it more requests would be needed than there is time for
 
@@ -86,7 +86,7 @@ class Setting:
         if self._meets(high):
             return high
         while high > (1 + PRECISION) * low:
-            middle = math.sqrt(low * high)
+            middle = (low + high) / 2
             low, high = (middle, high) if self._meets(middle) else (low, middle)
         return low
 

@@ -5,8 +5,8 @@
 
 Tunes one model in a process that may use one core, then in one that may use all. Each plans from
 its record, and a MicroBatcher is set up so and sent the rate that was planned for it: that is
-measured. How many replicas of the machine larger rates need is simulated. A core costs 1 an hour,
-so that prices are core-hours. What sends the requests runs on the same cores.
+measured. How many replicas of the machine larger rates need is simulated. What sends the
+requests runs on the same cores, and its time is in the plan of what is measured.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ def prepare(folder: Path, tuning_s: float) -> None:
 def serve(folder: Path, rounds: int, seconds: float) -> None:
     """Measure with those cores, in a process that has run nothing else; print a line."""
     from tests.benchmarks.batching import poisson
+    from tests.benchmarks.plan import with_sender
 
     predictor, rows = load(folder), np.load(folder.with_suffix(".npy"))
     predictor.predict(rows[:1])
     gc.collect()
     gc.freeze()  # as docs/serving.md advises
     cores = len(os.sched_getaffinity(0))
-    plan = plan_capacity(
-        predictor.record, RATE, LIMIT_S, headroom=0.0, price_per_hour=cores, rates=()
-    )
+    overhead = with_sender(rows)  # which takes its share of the same cores
+    plan = plan_capacity(predictor.record, RATE, LIMIT_S, headroom=0.0, overhead=overhead, rates=())
     late, turned_away = [], 0
     with MicroBatcher(predictor, **cast(Any, plan.arguments)) as batcher:
         poisson(batcher, rows, plan.requests_per_s, 0.5)
@@ -74,7 +74,7 @@ def _core_seconds(each_s: float) -> str:
 
 def beyond(record: TuningRecord, cores: int) -> None:
     """Print what replicas of so many cores make of larger rates."""
-    plan = plan_capacity(record, RATE, LIMIT_S, headroom=0.0, price_per_hour=cores, rates=RATES)
+    plan = plan_capacity(record, RATE, LIMIT_S, headroom=0.0, rates=RATES)
     for need in plan.loads:
         if need.replicas > 1:
             each_s = need.replicas * cores / need.rate_per_s
