@@ -90,7 +90,7 @@ def test_bad_rows_are_told_from_bad_requests(served: tuple[Any, str]) -> None:
         assert answer.status_code == 422, answer.text
         assert answer.json()["detail"]
     assert client.get(f"{address}/predict").status_code == 405
-    assert client.get(f"{address}/healthz", {}).json()["waiting_rows"] == 0
+    assert client.get(f"{address}/healthz").json()["waiting_rows"] == 0
 
 
 @pytest.fixture
