@@ -15,8 +15,9 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 
 from autotune.comparing import Fit, Gap, are_always
-from autotune.confirming import ENOUGH, UNSEEN_DRIFT, Speed, speed_from
+from autotune.confirming import ENOUGH, UNSEEN_DRIFT
 from autotune.errors import InvalidInput
+from autotune.intervals import Speed, speed_from
 from autotune.judging import speed_of
 from autotune.known import Known
 from autotune.outcomes import Block, Candidate, Measurement, Outcome, Probe, Purpose

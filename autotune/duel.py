@@ -17,11 +17,11 @@ from msgspec import Struct
 
 from autotune import artifact
 from autotune.comparing import Gap
-from autotune.confirming import Speed
 from autotune.contest import LEAST_ROUNDS, Contender, Contest, Ratio, check_terms
 from autotune.engines import REFERENCE
 from autotune.entrants import Entrant, Opening, enter_model, enter_tuned
 from autotune.errors import InvalidInput, InvalidSample
+from autotune.intervals import Speed
 from autotune.models import ModelFile
 from autotune.nesting import Nested
 from autotune.outcomes import Candidate

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from autotune.confirming import Speed
 from autotune.contest import Ratio
 from autotune.duel import Comparison, Side
+from autotune.intervals import Speed
 from autotune.report import printable
 from autotune.trial import called
 from autotune.units import format_rate, format_seconds

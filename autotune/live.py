@@ -17,7 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from autotune.confirming import UNSEEN_DRIFT, Speed, speed_from
+from autotune.confirming import UNSEEN_DRIFT
+from autotune.intervals import Speed, speed_from
 from autotune.judging import Lane, lane_of, speed_of
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome
 from autotune.records import Progress

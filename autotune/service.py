@@ -96,7 +96,7 @@ class Times:
         """Seconds of a call, by the number of its quantile."""
         below, share_below, above, share_above = self._mixed(rows)
         quantiles = self._quantiles
-        return share_below * quantiles[below][draw] + share_above * quantiles[above][draw]
+        return float(share_below * quantiles[below][draw] + share_above * quantiles[above][draw])
 
     def mean(self, rows: int) -> float:
         """Mean seconds of a call."""

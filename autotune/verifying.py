@@ -17,9 +17,9 @@ from msgspec import Struct
 
 from autotune import artifact
 from autotune.claims import claim_of
-from autotune.confirming import Speed
 from autotune.contest import Contender, Contest, Ratio, check_terms
 from autotune.entrants import Opening, enter_tuned
+from autotune.intervals import Speed
 from autotune.judging import merged
 from autotune.nesting import Nested
 from autotune.outcomes import Candidate, Probe

@@ -96,13 +96,17 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "engines": (5, "errors exports nesting parity", "keras"),
     "intake": (5, "errors foreign inputs nesting tables workload", "numpy"),
     "jsonrows": (5, "errors inputs nesting records workload", "msgspec numpy"),
-    "on_ray.tables": (5, "errors foreign nesting rowfiles workload", "numpy pyarrow ray"),
+    "on_ray.tables": (5, "errors foreign nesting tables workload", "numpy pyarrow ray"),
     "outfiles": (5, "errors files nesting parquetfiles rowfiles workload", "numpy"),
     "racing": (5, "judging outcomes standing", ""),
     "report.words": (5, "curves outcomes records units", ""),
     "rowpieces": (5, "csvfiles errors foreign nesting rowfiles workload", "numpy pyarrow"),
     "baselines": (6, "confirming judging outcomes records standing", "msgspec"),
-    "contest": (6, "comparing confirming errors judging known outcomes records waiting", "msgspec"),
+    "contest": (
+        6,
+        "comparing confirming errors intervals judging known outcomes records waiting",
+        "msgspec",
+    ),
     "engines.compiled": (
         6,
         "engines engines.compiled_jax engines.compiled_tensorflow engines.compiled_torch errors "
@@ -133,7 +137,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "fallback": (7, "engines errors outcomes recommend records standing", "msgspec"),
     "fingerprint": (7, "describe device engines errors matching records report units", "keras"),
-    "live": (7, "confirming judging outcomes records report units", "rich"),
+    "live": (7, "confirming intervals judging outcomes records report units", "rich"),
     "measure": (
         7,
         "allocator device disturbance engines errors guard host lineup nesting outcomes parity "
@@ -274,7 +278,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "demo": (16, "goal records tuning", "msgspec numpy"),
     "duel": (
         16,
-        "artifact comparing confirming contest engines entrants errors models nesting outcomes "
+        "artifact comparing contest engines entrants errors intervals models nesting outcomes "
         "records subjects workload",
         "keras msgspec",
     ),
@@ -297,14 +301,14 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "verifying": (
         16,
-        "artifact claims confirming contest entrants judging nesting outcomes records trial "
+        "artifact claims contest entrants intervals judging nesting outcomes records trial "
         "workload",
         "msgspec",
     ),
     "commands": (17, "", ""),
     "commands.completing": (17, "driver engines goal preparation", ""),
     "commands.options": (17, "errors models", "msgspec typer"),
-    "findings": (17, "confirming contest duel report trial units verifying", "rich"),
+    "findings": (17, "contest duel intervals report trial units verifying", "rich"),
     "on_ray": (17, "errors", ""),
     "on_ray.scoring": (
         17,

@@ -161,7 +161,7 @@ def _batched(
 ) -> Callable[[Rows], Awaitable[Any]]:
     """Collect the requests of many callers; each gets his own outputs, or the error."""
 
-    @serve.batch(
+    @serve.batch(  # type: ignore[untyped-decorator, unused-ignore]  # Ray's types are not read
         max_batch_size=schedule.batch_size,
         batch_wait_timeout_s=schedule.max_wait_s,
         max_concurrent_batches=flights,

@@ -14,7 +14,7 @@ from ray.data.extensions import ArrowTensorArray
 from autotune.errors import InvalidInput, InvalidSample
 from autotune.foreign import read_columns
 from autotune.nesting import Array, Nested, flatten, leaf_names
-from autotune.rowfiles import to_inputs
+from autotune.tables import to_inputs
 from autotune.workload import Spec, Table
 
 Columns = Mapping[str, str | Sequence[str]]
