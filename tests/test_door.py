@@ -9,7 +9,19 @@ import pytest
 
 import autotune
 
-HEAVY = ("keras", "tensorflow", "jax", "torch", "optuna", "plotly", "numpy", "rich", "typer")
+HEAVY = (
+    "keras",
+    "tensorflow",
+    "jax",
+    "torch",
+    "optuna",
+    "altair",
+    "jinja2",
+    "numpy",
+    "rich",
+    "typer",
+    "ray",
+)
 
 
 def modules_after(code: str) -> set[str]:
@@ -22,14 +34,14 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_importing_autotune_loads_nothing_heavy() -> None:
-    """`import autotune` loads neither Keras, nor a backend, nor Optuna, nor plotly."""
+    """`import autotune` loads neither Keras, nor a backend, nor Optuna, nor what draws reports."""
     assert not modules_after("import autotune") & set(HEAVY)
 
 
 def test_the_predictor_loads_neither_optuna_nor_a_backend() -> None:
     """Production's import brings nothing of the search, and the backend only with a model."""
     loaded = modules_after("from autotune import load")
-    assert not loaded & {"optuna", "keras", "tensorflow", "plotly"}
+    assert not loaded & {"optuna", "keras", "tensorflow", "altair", "ray"}
 
 
 def test_the_tuner_loads_no_backend() -> None:
