@@ -10,7 +10,7 @@ from autotune.comparing import LEAST_NOISE, t_quantile
 from autotune.confirming import ROUNDS, Confirmation
 from autotune.errors import NoFeasibleBatchSize
 from autotune.goal import Goal
-from autotune.judging import excesses, lane_of, latency_quantile_s, speed_of
+from autotune.judging import excesses, lane_of, latency_quantile_s
 from autotune.outcomes import Block, Candidate, Failure, Measurement, Outcome, OutOfMemory
 from autotune.racing import unresolved
 from autotune.records import LimitedBy, Recommendation, Round
@@ -43,6 +43,7 @@ def recommend(
     confirmation = Confirmation(standing, chosen)
     every, fresh = standing.measured[chosen], confirmation.measurement(chosen)
     speed = confirmation.speed(chosen) or confirmation.speed_in_search()
+    latency_s = (fresh or every).latency_s
     limited_by = _limited_by(chosen, outcomes, goal, standing.memory_limit_bytes, refused)
     sure = not pending and confirmation.is_clean and standing.verdict(chosen) == "pass"
     return Recommendation(
@@ -53,14 +54,14 @@ def recommend(
         rows_per_s=speed.rows_per_s,
         rows_per_s_low=speed.low,
         rows_per_s_high=speed.high,
-        latency_s=(fresh or every).latency_s,
+        latency_s=latency_s,
         latency_quantile_s=latency_quantile_s(standing.undisturbed(chosen), goal.quantile),
         peak_bytes=every.peak_bytes,
         limited_by=limited_by,
         tied=tuple(_tied(standing, chosen, best)),
         confidence="high" if sure else "low",
         more_s=None if sure else _more_s(standing, chosen, pending),
-        reason=_reason(standing, chosen, best, fresh or every, limited_by),
+        reason=_reason(standing, chosen, best, speed.rows_per_s, latency_s, limited_by),
     )
 
 
@@ -136,15 +137,16 @@ def _reason(
     standing: Standing,
     chosen: Candidate,
     best: Candidate,
-    measurement: Measurement,
+    rows_per_s: float,
+    latency_s: float,
     limited_by: LimitedBy,
 ) -> str:
     goal = standing.goal
     job_s = (goal.rows or 0) / math.exp(standing.levels[chosen])
     what = {
-        "throughput": format_rate(speed_of(measurement)),
+        "throughput": format_rate(rows_per_s),
         "makespan": f"all {goal.rows or 0:,} rows in {format_seconds(job_s)}",
-        "latency": f"the smallest latency, {format_seconds(measurement.latency_s)} a batch",
+        "latency": f"the smallest latency, {format_seconds(latency_s)} a batch",
     }[goal.objective]
     sentences = [f"{chosen}: {what}."]
     if best != chosen:

@@ -15,8 +15,8 @@ from rich.console import Console, RenderableType
 from autotune.goal import Goal
 from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory
 from autotune.recommend import recommend, rounds_of
-from autotune.records import Baseline, Machine, ModelInfo, Progress, TuningRecord
-from autotune.report import comparison, printable, progress_line, summary
+from autotune.records import Baseline, Machine, ModelInfo, TuningRecord
+from autotune.report import comparison, printable, summary
 from autotune.standing import Standing
 from tests.blocks import blocks_of
 from tests.tunings import MODEL, replaced
@@ -196,26 +196,6 @@ def test_hostile_names_stay_on_their_line(fields: dict[str, Any]) -> None:
     assert text.count("\n") == usual.count("\n")
     assert all(char.isprintable() for char in text.replace("\n", ""))
     assert "[bold]here[/bold]" in text
-
-
-def test_progress_is_one_line() -> None:
-    """Progress tells what is tried, what is best, and how much time is left."""
-    best = Measurement(Candidate(8), (0.01,))
-    progress = Progress(
-        candidate=Candidate(16), outcome=None, best=best, spent_s=2.0, budget_s=60.0
-    )
-    line = progress_line(progress)
-    assert line == "58.0 s left, trying 16 rows, keras; best 800 rows/s at 8 rows, keras"
-
-
-def test_progress_over_its_time_has_none_left() -> None:
-    """The last probe may take longer than allowed; the time left is not below 0."""
-    progress = Progress(
-        candidate=Candidate(1, HOSTILE), outcome=None, best=None, spent_s=61.0, budget_s=60.0
-    )
-    line = progress_line(progress)
-    assert line.startswith("0 s left, trying 1 row")
-    assert line.isprintable()
 
 
 @dataclass(frozen=True)

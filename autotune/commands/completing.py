@@ -38,3 +38,10 @@ def strategies() -> list[str]:
     from autotune.driver import Strategy
 
     return list(get_args(Strategy))
+
+
+def targets() -> list[str]:
+    """Who may be handed a tuned model."""
+    from autotune.handover import TARGETS
+
+    return list(TARGETS)

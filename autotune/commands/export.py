@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from autotune.commands import completing
 from autotune.commands.options import Imports, Json, Tuned, Unsafe, print_json
 
 
@@ -15,7 +16,10 @@ def export(
     tuned: Tuned,
     to: Annotated[
         str,
-        typer.Option(help="tfserving, triton, bentoml, rayserve, spark, fastapi, or csv."),
+        typer.Option(
+            help="tfserving, triton, bentoml, rayserve, spark, fastapi, or csv.",
+            autocompletion=completing.targets,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     force: Annotated[

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from autotune.commands.options import Imports, Json, Quiet, Tuned, Unsafe
+from autotune.errors import InvalidInput
 
 
 def predict(
@@ -19,6 +21,12 @@ def predict(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Column to carry over, such as an id; repeat."),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Score on Ray, into a folder: local, auto, or a cluster."
+        ),
+    ] = None,
     imports: Imports = None,
     unsafe_load: Unsafe = False,
     json: Json = False,
@@ -28,13 +36,45 @@ def predict(
 
     Example: autotune predict tuned/ rows.npy --out outputs.npy
     """
+    if ray is not None:
+        count = _on_ray(tuned, rows, out, ray, keep or (), imports or (), unsafe_load)
+    else:
+        count = _here(tuned, rows, out, keep or (), imports or (), unsafe_load, quiet)
+    text = f'{{"rows": {count}}}' if json else f"{count} rows written to {out}"
+    sys.stdout.write(text + "\n")
+
+
+def _here(
+    tuned: Path,
+    rows: Path,
+    out: Path,
+    keep: Sequence[str],
+    imports: Sequence[str],
+    unsafe: bool,
+    quiet: bool,
+) -> int:
     from autotune.loading import load
     from autotune.rowfiles import check_row_file
     from autotune.scoring import check_places, score
 
-    check_places(rows, out, keep=keep or ())
+    check_places(rows, out, keep=keep)
     check_row_file(rows)
-    predictor = load(tuned, imports=imports or (), unsafe=unsafe_load)
-    count = score(predictor, rows, out, keep=keep or (), progress=not quiet)
-    text = f'{{"rows": {count}}}' if json else f"{count} rows written to {out}"
-    sys.stdout.write(text + "\n")
+    predictor = load(tuned, imports=imports, unsafe=unsafe)
+    return score(predictor, rows, out, keep=keep, progress=not quiet)
+
+
+def _on_ray(
+    tuned: Path,
+    rows: Path,
+    out: Path,
+    address: str,
+    keep: Sequence[str],
+    imports: Sequence[str],
+    unsafe: bool,
+) -> int:
+    from autotune.on_ray import score_files
+
+    if keep:
+        raise InvalidInput("--keep is not for --ray: there all columns are carried over.")
+    where = None if address == "local" else address
+    return score_files(tuned, rows, out, where, imports=imports, unsafe=unsafe)

@@ -5,7 +5,7 @@ Here stands the text alone; `page`, `markdown` and `charts` need the extra `repo
 
 from __future__ import annotations
 
-from autotune.report.text import Timed, comparison, elsewhere, progress_line, summary
+from autotune.report.text import Timed, comparison, elsewhere, summary
 from autotune.report.words import printable
 
-__all__ = ["Timed", "comparison", "elsewhere", "printable", "progress_line", "summary"]
+__all__ = ["Timed", "comparison", "elsewhere", "printable", "summary"]

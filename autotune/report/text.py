@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from autotune.curves import Point, curves_of
 from autotune.engines import REDUCIBLE
 from autotune.outcomes import Candidate, Measurement
-from autotune.records import Baseline, Progress, Recommendation, TuningRecord
+from autotune.records import Baseline, Recommendation, TuningRecord
 from autotune.report import words
 from autotune.report.words import printable
 from autotune.units import format_bytes, format_rate, format_seconds
@@ -135,20 +135,6 @@ def _cell(point: Point | None) -> str:
     if point.rows_per_s is None:
         return point.outcome.replace("_", " ")
     return format_rate(point.rows_per_s)
-
-
-def progress_line(progress: Progress) -> str:
-    """Say on one line what is being tried and what is best so far."""
-    left = format_seconds(max(0.0, progress.budget_s - progress.spent_s))
-    doing = {
-        "search": f"trying {progress.candidate}",
-        "wait": "waiting for other processes to be quiet",
-        "confirm": f"measuring {progress.candidate} afresh",
-    }[progress.purpose]
-    line = f"{left} left, {doing}"
-    if progress.best is not None:
-        line += f"; best {format_rate(progress.best.rows_per_s)} at {progress.best.candidate}"
-    return printable(line)
 
 
 def comparison(rows: int, timings: Sequence[Timed]) -> RenderableType:
