@@ -113,13 +113,14 @@ def format_seconds(seconds: float) -> str:
     """Write a time with three digits and the unit that suits it.
 
     Example:
-        >>> format_seconds(0.00213), format_seconds(75), format_seconds(0)
-        ('2.13 ms', '75.0 s', '0 s')
+        >>> format_seconds(0.00213), format_seconds(75), format_seconds(0), format_seconds(18_857)
+        ('2.13 ms', '75.0 s', '0 s', '5.24 h')
     """
     if seconds == 0:
         return "0 s"
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= scale:
+    units = (7200, 3600, "h"), (600, 60, "min"), (1, 1, "s"), (1e-3, 1e-3, "ms"), (1e-6, 1e-6, "us")
+    for least, scale, unit in units:
+        if seconds >= least:
             return f"{_three_digits(seconds / scale)} {unit}"
     return f"{_three_digits(seconds / 1e-9)} ns"
 
