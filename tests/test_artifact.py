@@ -128,10 +128,11 @@ def test_what_is_no_tuned_folder_is_told(tmp_path: Path) -> None:
     """A folder without a manifest, a file and nothing at all are told apart."""
     with pytest.raises(InvalidRecord, match=r"not a tuned folder: it has no manifest\.json"):
         artifact.read(tmp_path)
-    for name in ("file", "missing"):
-        (tmp_path / "file").touch()
-        with pytest.raises(InvalidRecord, match=f"Tuned folder not found: .*{name}"):
-            artifact.read(tmp_path / name)
+    with pytest.raises(InvalidRecord, match="Tuned folder not found: .*missing"):
+        artifact.read(tmp_path / "missing")
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidRecord, match="file is not a tuned folder, but a file"):
+        artifact.read(tmp_path / "file")
 
 
 @pytest.mark.parametrize("in_one_step", [True, False])
