@@ -10,9 +10,12 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import httpx
 import pytest
+
+if TYPE_CHECKING:
+    import httpx
 
 HOME = Path(__file__).parents[1]
 START_S = 120.0
@@ -45,6 +48,8 @@ def running(
         more: Its environment beside that of the tests.
         status: What `ready` answers with then.
     """
+    import httpx
+
     log = folder.with_name(f"{folder.name}.log")
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -65,6 +70,8 @@ def running(
 
 
 def _wait_for(process: subprocess.Popen[bytes], ready: str, status: int, log: Path) -> None:
+    import httpx
+
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx.HTTPError):
