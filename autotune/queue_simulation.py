@@ -23,6 +23,7 @@ class Batcher:
         rows: Rows of each.
         schedule: When a batch starts.
         service: How long it takes.
+        slower: How many times as long a call takes.
         request_s: What each request adds to that.
         batch_s: What each batch adds.
         wake_s: What is added where the thread slept before.
@@ -40,6 +41,7 @@ class Batcher:
         rows: int,
         schedule: Schedule,
         service: Service,
+        slower: float,
         request_s: float,
         batch_s: float,
         wake_s: float,
@@ -48,7 +50,7 @@ class Batcher:
         self._arrivals, self._rows = arrivals_s, rows
         self._schedule, self._service = schedule, service
         self._request_s, self._batch_s, self._wake_s = request_s, batch_s, wake_s
-        self._draws = draws
+        self._draws, self._slower = draws, slower
         self._workers = service.flights
         self._came = self._taken = self._calls = self._crowd = 0
         self._enough = 1
@@ -158,4 +160,4 @@ class Batcher:
     def _call_s(self, flights: int, rows: int) -> float:
         draw = self._draws[self._calls % len(self._draws)]
         self._calls += 1
-        return self._service.times(flights).seconds(rows, draw)
+        return self._slower * self._service.times(flights).seconds(rows, draw)

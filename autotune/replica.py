@@ -98,8 +98,7 @@ class Replica:
         together = self._together(rate_per_s)
         random = np.random.default_rng(self._seed)
         arrivals_s = np.cumsum(random.standard_gamma(together, requests)) / rate_per_s
-        slower = 1 / max(_LEAST_SHARE, 1 - rate_per_s * self._others_s)
-        batcher = self._batcher(arrivals_s.tolist(), together, slower)
+        batcher = self._batcher(arrivals_s.tolist(), together, *self._slower(rate_per_s))
         batcher.run()
         counts, starts, ends = map(np.array, (batcher.counts, batcher.starts_s, batcher.ends_s))
         warm = int(np.searchsorted(np.cumsum(counts), WARM_UP * requests))
@@ -117,23 +116,27 @@ class Replica:
         most = min(rate_per_s * call_s, self.schedule.batch_size / self._rows)
         return max(1, int(most / FOLLOWED))
 
-    @property
-    def _others_s(self) -> float:
-        """For each request, seconds of the interpreter that the thread that answers it waits for.
+    def _slower(self, rate_per_s: float) -> tuple[float, float]:
+        """How many times as long calls, and Python's part of a batch, take at a rate.
 
-        Meanwhile requests are let in, and those of the other threads are answered.
+        Calls share the processors with Python. The thread that answers shares the interpreter with
+        those that let requests in and with the other threads that answer.
         """
-        others = (self._service.flights - 1) / self._service.flights
-        return self._overhead.let_in_s + others * self._overhead.answer_s
+        overhead, others = self._overhead, 1 - 1 / self._service.flights
+        taken = rate_per_s * (overhead.let_in_s + others * overhead.answer_s)
+        calls = self._service.slower(min(1.0, rate_per_s * overhead.request_s))
+        return calls, 1 / max(_LEAST_SHARE, 1 - taken)
 
-    def _batcher(self, arrivals_s: Sequence[float], together: int, slower: float) -> Batcher:
-        """A batcher whose Python takes so many times as long as if it had the interpreter alone."""
+    def _batcher(
+        self, arrivals_s: Sequence[float], together: int, calls_slower: float, slower: float
+    ) -> Batcher:
         draws = np.random.default_rng([self._seed, 1]).integers(0, LEVELS, DRAWS)
         return Batcher(
             arrivals_s,
             together * self._rows,
             self.schedule,
             self._service,
+            calls_slower,
             slower * together * self._overhead.answer_s,
             slower * self._overhead.batch_s,
             self._overhead.wake_s,
@@ -143,22 +146,23 @@ class Replica:
     def _when_full(self) -> tuple[float, float]:
         """Requests a second of full batches, and the model's share of their time.
 
-        A thread's turn takes the model's `call_s` for `count` requests, and then Python's
-        `python_s`, slowed down by the others: with `rate` requests a second on `flights` threads
-
-            rate (call_s + python_s / (1 - rate others_s)) = flights count,
-
-        which is quadratic in `rate`.
+        A thread's turn takes the model's time for a full batch, and then Python's; both take
+        longer the more requests come, so that the rate is found by bisection.
         """
         flights, overhead = self._service.flights, self._overhead
         count = max(1, self.schedule.batch_size // self._rows)
         batches = FULL_BATCHES * flights
-        batcher = self._batcher([0.0] * (batches + 2 * flights), count, slower=0.0)
+        batcher = self._batcher([0.0] * (batches + 2 * flights), count, 1.0, 0.0)
         batcher.run()
         call_s = max(batcher.ends_s[:batches]) / FULL_BATCHES
         python_s = count * overhead.answer_s + overhead.batch_s
-        waiting_s = flights * count * self._others_s
-        turn_s = call_s + python_s + waiting_s
-        root_s = math.sqrt(turn_s**2 - 4 * call_s * waiting_s)
-        rate = 2 * flights * count / (turn_s + root_s)
-        return rate, rate * call_s / (flights * count)
+        turn_s = call_s + python_s
+        low, high = 0.0, flights * count / turn_s
+        if overhead.request_s:
+            high = min(high, 1 / overhead.request_s)  # the interpreter has no more time
+        for _ in range(60):
+            rate = (low + high) / 2
+            calls_slower, slower = self._slower(rate)
+            turn_s = calls_slower * call_s + slower * python_s
+            low, high = (rate, high) if flights * count / turn_s > rate else (low, rate)
+        return low, 1 - slower * python_s / turn_s

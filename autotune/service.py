@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ from autotune.runner import SMALLER
 from autotune.splitting import Splitter
 
 LEVELS = 4_096  # quantiles that stand for the times of one size: a call in thousands is told
+_LEAST_LEFT = 0.001  # of the processors for the calls, whatever Python takes
 DRAWN = (np.arange(LEVELS) + 0.5) / LEVELS
 
 
@@ -135,6 +137,8 @@ class Service:
     Attributes:
         recommendation: Its answer.
         flights: How many batches are in flight at most.
+        processors: How many the machine has and how many of them the calls keep busy, where they
+            run there; None on a GPU, or where that is not known.
         limits: Batch sizes that were measured in the recommended way, up to the tuned one.
 
     Raises:
@@ -147,6 +151,7 @@ class Service:
             raise InvalidRecord("The record has no recommendation. Tune the model again.")
         self.recommendation: Recommendation = chosen
         self.flights = chosen.concurrency
+        self.processors = _processors(record, chosen)
         padded = _padded_sizes(record, chosen.batch_size)
         self._splitter = Splitter(chosen.candidate, record.outcomes, any_size=not padded)
         lanes = _times_by_lane(record)
@@ -164,6 +169,13 @@ class Service:
         self.limits = [size for size in self._times[-1].sizes if size <= chosen.batch_size]
         self.parts = functools.cache(self._parts)
 
+    def slower(self, python_share: float) -> float:
+        """How many times as long a call takes while Python keeps that much of a processor busy."""
+        if self.processors is None:
+            return 1.0
+        there, busy = self.processors
+        return max(1.0, busy / max(_LEAST_LEFT * there, there - python_share))
+
     def times(self, flights: int) -> Times:
         """Times of a call that starts with so many in flight, itself among them."""
         return self._times[flights - 1]
@@ -171,6 +183,14 @@ class Service:
     def _parts(self, rows: int) -> tuple[int, ...]:
         """Rows of each part in which the predictor runs a batch."""
         return self._splitter.split(rows, self.recommendation.batch_size)
+
+
+def _processors(record: TuningRecord, chosen: Recommendation) -> tuple[float, float] | None:
+    machine = record.machine
+    if machine is None or machine.device_kind != "cpu":
+        return None
+    there = min(machine.cpu_count, machine.cpu_quota or math.inf)
+    return there, min(there, chosen.concurrency * (chosen.threads or there))
 
 
 def _times_by_lane(record: TuningRecord) -> dict[Lane, dict[int, list[float]]]:

@@ -34,7 +34,7 @@ def simulate(
     """Run requests that come at these times."""
     service = Service(record)
     schedule = schedule_for(service.recommendation, record, wait_s)
-    batcher = Batcher(arrivals_s, rows, schedule, service, 0.0, 0.0, wake_s, [0])
+    batcher = Batcher(arrivals_s, rows, schedule, service, 1.0, 0.0, 0.0, wake_s, [0])
     batcher.run()
     return batcher
 

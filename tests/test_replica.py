@@ -15,6 +15,7 @@ from autotune.replica import Replica
 from autotune.scheduling import Schedule, schedule_for
 from autotune.service import DRAWN, NOTHING, Overhead, Service
 from tests.batchers import record_of, timed
+from tests.tunings import XEON, replaced
 
 MANY = 100_000  # requests
 ONE_BY_ONE = Schedule(1, 1, 0.0, False, 10**9)
@@ -150,3 +151,22 @@ def test_fewer_requests_for_each_are_never_slower() -> None:
     ]
     assert all(low.low <= high.high for low, high in itertools.pairwise(tails))
     assert tails[0].high < tails[-1].low
+
+
+@pytest.mark.parametrize(
+    ("processors", "expected"), [(1, 1 / 0.003), (2, 4 / 0.008), (None, 1 / 0.002)]
+)
+def test_calls_and_python_share_the_processors(processors: int | None, expected: float) -> None:
+    """Where a row takes a millisecond of all processors, and Python two of one, they add up.
+
+    On a GPU, or where nothing is known of the machine, only the interpreter is a limit.
+    """
+    record = record_of(Candidate(32), call_s=0.032, outcomes=[timed(32, 0.032)])
+    if processors:
+        record = replaced(record, machine=replaced(XEON, cpu_count=processors))
+    service = Service(record)
+    overhead = Overhead(let_in_s=0.002, answer_s=0.0, batch_s=0.0, wake_s=0.0)
+    schedule = schedule_for(service.recommendation, record, 0.0)
+    found = Replica(service, schedule, overhead).capacity_per_s
+    assert found == pytest.approx(expected, rel=0.01)
+    assert service.slower(0.0) == 1
