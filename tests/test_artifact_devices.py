@@ -180,7 +180,7 @@ def test_a_folder_is_copied_tuned_there_and_copied_back(
     """With a real model: tuned here, tuned elsewhere from the copy, used in both places."""
     here = look_around()
     assert here.machine is not None
-    there = replaced(here.machine, device="AMD EPYC", cpu_count=64)
+    there = replaced(here.machine, device="Zilog Z80", cpu_count=64)
     info = look_at(mlp)
     home, away = tmp_path / "tuned", tmp_path / "away"
     artifact.write(home, tuned_on(here.machine, info), mlp.save)
