@@ -17,6 +17,8 @@ ON_RAY = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
     # Ray Serve 2.60 describes its settings as Pydantic 1 did.
     pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field` is deprecated"),
+    # Ray forks to start its processes, which then run programs of their own; JAX was loaded before.
+    pytest.mark.filterwarnings("ignore:os.fork.. was called:RuntimeWarning"),
 ]
 
 

@@ -107,10 +107,11 @@ def test_a_factory_is_tuned_and_saved(write_module: Any, rows: Rows, tmp_path: P
 def test_without_isolation_there_is_no_child(mlp: Any, rows: Rows) -> None:
     """With isolation="none" every probe runs in this process, and each is told before and after."""
     events: list[Progress] = []
+    before = psutil.Process().children()  # such as the servers of other tests
 
     def note(event: Progress) -> None:
         events.append(event)
-        assert psutil.Process().children() == []
+        assert set(psutil.Process().children()) <= set(before)
 
     predictor = tune(mlp, rows, isolation="none", on_event=note)
     assert [event.outcome is None for event in events[:4]] == [True, False, True, False]
