@@ -128,7 +128,7 @@ def test_what_is_no_tuned_folder_is_told(tmp_path: Path) -> None:
     """A folder without a manifest, a file and nothing at all are told apart."""
     with pytest.raises(InvalidRecord, match=r"not a tuned folder: it has no manifest\.json"):
         artifact.read(tmp_path)
-    with pytest.raises(InvalidRecord, match="Tuned folder not found: .*missing"):
+    with pytest.raises(InvalidRecord, match=r"Tuned folder not found: .*missing"):
         artifact.read(tmp_path / "missing")
     (tmp_path / "file").touch()
     with pytest.raises(InvalidRecord, match="file is not a tuned folder, but a file"):
