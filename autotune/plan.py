@@ -202,6 +202,11 @@ def _warnings(record: TuningRecord, service: Service, loads: Iterable[Load]) -> 
         )
     if service.recommendation.confidence == "low":
         yield "The tuning was not settled: its times may be off. Tune with a larger --budget."
+    if record.machine and record.machine.device_kind == "cpu":
+        yield (
+            "Where the model shares processors with Python, plans have been too optimistic so far: "
+            "take this as the least that is needed, and try it under load (docs/plan.md)."
+        )
     if record.warnings:
         yield "The record itself has warnings: autotune show tells them."
 

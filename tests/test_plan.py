@@ -13,7 +13,7 @@ from autotune import Candidate, InvalidInput, Measurement, NoFeasibleBatchSize, 
 from autotune.plan import Plan, plan_capacity
 from autotune.service import NOTHING, Overhead
 from tests.batchers import record_of, serve, timed
-from tests.tunings import replaced
+from tests.tunings import XEON, replaced
 
 SIZES = (1, 8, 64, 256)
 
@@ -169,3 +169,9 @@ def test_doubt_is_told() -> None:
         "The record itself has warnings",
     ]
     assert PLANNED.warnings == ()
+
+
+def test_a_processor_that_is_shared_with_python_is_warned_of() -> None:
+    """Where the model ran on a CPU the plan says that it may be too optimistic."""
+    (warning,) = quick(replaced(record_with(), machine=XEON)).warnings
+    assert "too optimistic" in warning
