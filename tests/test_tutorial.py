@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from autotune import TuningRecord
 from tests.pages import HOME, blocks, commands
 
@@ -15,6 +17,7 @@ ELSEWHERE = (["pip", "install"], ["autotune", "demo"])
 HASTE = ["--budget", "1s", "--max-batch-size", "8"]  # a second in place of a minute
 
 
+@pytest.mark.needs("altair")
 def test_each_step_of_the_tutorial_works(tmp_path: Path) -> None:
     """From the files that it writes to the predictor in production, each command ends well."""
     for file, code in blocks(TUTORIAL, "python"):
