@@ -32,7 +32,8 @@ def need_server() -> None:
 @contextlib.contextmanager
 def server() -> Iterator[str]:
     """Run a server, and give the URL of its database."""
-    folder = Path(tempfile.mkdtemp(prefix="autotune-pg-"))  # its path is short, as a socket's is
+    # A short path, as a socket's is; and not in TMPDIR, where the server's own user may not come.
+    folder = Path(tempfile.mkdtemp(prefix="autotune-pg-", dir="/tmp"))
     as_root = os.getuid() == 0
     if as_root:
         os.chown(folder, pwd.getpwnam(USER).pw_uid, -1)
