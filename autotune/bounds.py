@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from autotune.forecast import upper_bound_bytes
+from autotune.forecast import RESERVE_BYTES, upper_bound_bytes
 from autotune.goal import Goal
 from autotune.judging import Lane, lane_of
 from autotune.known import Known
@@ -14,7 +14,8 @@ from autotune.records import Forecast
 from autotune.standing import Standing
 
 LARGEST = 2**20
-OTHER_ENGINE = 2  # times what one engine takes for its batches, another may take
+OTHER_ENGINE = 2  # times what one engine takes for its batches, another may take;
+OF_XLA = 12  # a program of XLA's for a processor was seen to take 9 times (an upsampling net)
 CALLS_AHEAD = 4  # a first probe of a slow call makes about this many, with warm-up
 STEP = 8  # between powers of two only multiples of 8: tiles and vector registers
 
@@ -110,21 +111,34 @@ class Bounds:
 def expected_peak_bytes(candidate: Candidate, known: Mapping[Candidate, Known]) -> int | None:
     """Upper bound for a candidate's peak, in bytes; None where nothing like it was measured.
 
-    It is forecast from other sizes of the same lane; before there are any, from all candidates by
-    the rows that they have in flight together; of an engine that has not run, twice as much.
+    It is forecast from other sizes of the same lane; before there are any, from the engine's other
+    lanes by the rows that they have in flight together; of an engine that has not run, from a
+    multiple of what all others took.
     """
     read = {c: k for c, k in known.items() if k.peak_bytes is not None}
+    if not read:
+        return None
+    waste_bytes = max(of_it.waste_bytes for of_it in read.values())
     own = {c: k for c, k in read.items() if lane_of(c) == lane_of(candidate)}
-    peaks: dict[int, int] = {}
-    for one, of_it in (own or read).items():
-        rows = one.batch_size * (1 if own else one.concurrency)
-        peaks[rows] = max(peaks.get(rows, 0), of_it.peak_bytes or 0)
-    idle_bytes = min((of_it.idle_bytes for of_it in (own or read).values()), default=0)
-    rows = candidate.batch_size * (1 if own else candidate.concurrency)
-    if not any(one.engine == candidate.engine for one in own or read):
-        peaks = {n: idle_bytes + OTHER_ENGINE * (p - idle_bytes) for n, p in peaks.items()}
-    waste_bytes = max((of_it.waste_bytes for of_it in read.values()), default=0)
-    return upper_bound_bytes(peaks, rows, idle_bytes, waste_bytes)
+    if own:
+        peaks = {c.batch_size: k.peak_bytes or 0 for c, k in own.items()}
+        return upper_bound_bytes(peaks, candidate.batch_size, _idle_bytes(own), waste_bytes)
+    alike = {c: k for c, k in read.items() if c.engine == candidate.engine}
+    times = 1 if alike else OF_XLA if candidate.engine == "xla" else OTHER_ENGINE
+    alike, idle_bytes = alike or read, _idle_bytes(alike or read)
+    peaks = {}
+    for one, of_it in alike.items():
+        peak = idle_bytes + times * ((of_it.peak_bytes or 0) - idle_bytes)
+        rows = one.batch_size * one.concurrency
+        peaks[rows] = max(peaks.get(rows, 0), peak)
+    rows = candidate.batch_size * candidate.concurrency
+    bound = upper_bound_bytes(peaks, rows, idle_bytes, waste_bytes) or 0
+    # As many rows as were measured are not the same batches.
+    return bound + min(max(0, bound - idle_bytes), waste_bytes) + RESERVE_BYTES
+
+
+def _idle_bytes(known: Mapping[Candidate, Known]) -> int:
+    return min(of_it.idle_bytes for of_it in known.values())
 
 
 def forecasts_of(standing: Standing, refused: Mapping[Candidate, int]) -> tuple[Forecast, ...]:

@@ -44,9 +44,11 @@ def upper_bound_bytes(
         return None
     below = sorted(size for size in peaks if size <= batch_size)
     above = [peak for size, peak in peaks.items() if size >= batch_size]
-    if not below or batch_size in peaks:
-        return max([peaks[size] for size in below], default=min(above))
     above = [p + min(max(0, p - idle_bytes), waste_bytes) for p in above]
+    if not below:
+        return min(above)
+    if batch_size in peaks:
+        return max(peaks[size] for size in below)
     largest = below[-1]
     top = max(peaks[size] for size in below)
     grown = max(0, top - idle_bytes)

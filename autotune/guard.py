@@ -39,11 +39,14 @@ class Guard:
         alarm: Why the probe must stop; "" while it need not.
         siblings_bytes: To be kept up to date between probes: what those take is no other's doing,
             but may not be taken by this process either.
+        sessions_bytes: What sessions opened since took before their first batch; of the host's
+            memory, and not counted by the allocator.
     """
 
     def __init__(self, device: Device, own_bytes: int | None, siblings_bytes: int = 0) -> None:
         self.alarm = ""
         self.siblings_bytes = self._siblings_then = siblings_bytes
+        self.sessions_bytes = 0
         self._blind = device.blind
         self._throttled: dict[str, None] = {}
         self._settling = False
@@ -56,9 +59,10 @@ class Guard:
         self._first_free = None if self._free is None else self._free + siblings_bytes
         self._notable = max(NOTABLE_BYTES, NOTABLE_SHARE * (self._first_free or 0))
         self._per_byte, self._own_bytes = 1.0, own_bytes  # of a GPU, without a count: unknown
+        self._counts_on_host = device.kind == "cpu" and own_bytes is not None
         if device.kind == "cpu" and own_bytes is None:
             self._own_bytes = host.resident_bytes()
-        elif device.kind == "cpu":
+        elif self._counts_on_host:
             self._per_byte, self._own_bytes = PROCESS_PER_ALLOCATED, 0
 
     @property
@@ -81,6 +85,8 @@ class Guard:
         if self._first_free is None or self._own_bytes is None:
             return None
         usable = (1 - RESERVE) * self._first_free - self._taken - self._siblings_then
+        if self._counts_on_host:
+            usable -= self.sessions_bytes
         return max(0, int(usable / self._per_byte) + self._own_bytes)
 
     def __enter__(self) -> Guard:

@@ -6,17 +6,19 @@ threads, when the first candidate asks for it; of the others one serves all.
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autotune import engines, host
+from autotune import engines
 from autotune.engines import Engine
 from autotune.errors import EngineUnavailable
 from autotune.exports import Exports
+from autotune.footprint import Growth
 from autotune.judging import Lane, lane_of
 from autotune.nesting import Nested, flatten, head
 from autotune.outcomes import Candidate
@@ -43,6 +45,7 @@ class LineUp:
 
     Attributes:
         unavailable: Engines that cannot run this model, with the reason.
+        sessions_bytes: What the process grew by when sessions were opened.
     """
 
     def __init__(
@@ -63,7 +66,9 @@ class LineUp:
         self._depth = depth_of(model)
         self._precision = precision
         self._exports = Exports(model, workload.take(1), folder)
-        self._sessions: dict[Lane, tuple[Engine, int]] = {}
+        self._sessions: dict[Lane, tuple[Engine, Growth]] = {}
+        self._opening_bytes: dict[str, int] = {}
+        self.sessions_bytes = 0
         self._engines: dict[str, Engine] = {}
         self._reference = engines.build(engines.REFERENCE, model, workload.take(1))
         self._call_first(self._reference)
@@ -123,7 +128,10 @@ class LineUp:
     def _session(self, lane: Lane) -> Engine:
         if lane not in self._sessions:
             name, concurrency, threads = lane
-            before = host.resident_bytes()
+            if name in engines.FORMATS:  # a converter that runs here is none of the session
+                self._exports.folder_of(engines.FORMATS[name])
+            opening = Growth()
+            opening.begin()
             session = engines.build(
                 name,
                 self._model,
@@ -134,11 +142,25 @@ class LineUp:
                 precision=self._precision,
             )
             self._call_first(session)
-            self._sessions[lane] = session, before
+            opened_bytes = opening.end()
+            self.sessions_bytes += opened_bytes
+            self._opening_bytes[name] = opened_bytes  # of the first, its libraries are in it
+            self._sessions[lane] = session, Growth(self._release_of(session))
         return self._sessions[lane][0]
 
-    def resident_before(self, candidate: Candidate) -> int | None:
-        """What the process held before a candidate's session was opened, in bytes.
+    def _release_of(self, session: Engine) -> Callable[[], None] | None:
+        if not isinstance(session, engines.Session):
+            return None
+        return functools.partial(session.release, self._workload.take(1))
+
+    def opening_bytes(self, candidate: Candidate) -> int:
+        """What opening a session for a candidate is expected to take; 0 where it has one."""
+        if lane_of(candidate) in self._sessions:
+            return 0
+        return self._opening_bytes.get(candidate.engine, 0)
+
+    def growth_of(self, candidate: Candidate) -> Growth | None:
+        """Return what a candidate's session grew by in its calls.
 
         None for an engine that has no session: the framework's allocator counts what it takes.
         """

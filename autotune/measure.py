@@ -10,18 +10,19 @@ import time
 
 import msgspec
 
-from autotune import host
 from autotune.allocator import Allocator
 from autotune.device import Device
 from autotune.disturbance import Meter
 from autotune.engines import REFERENCE, Engine
 from autotune.errors import EngineUnavailable, is_out_of_memory, one_line
+from autotune.footprint import Footprint
 from autotune.guard import Guard
 from autotune.lineup import LineUp
 from autotune.nesting import Nested, flatten
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
 from autotune.parity import Parity
 from autotune.timing import time_calls
+from autotune.units import format_bytes
 from autotune.workload import Workload
 
 MIN_CALLS = 3  # in a first look; later blocks add to it
@@ -60,6 +61,7 @@ class InProcessProbe:
         self._seen: set[Candidate] = set()
         # After the engines, so that what they take is not counted as free.
         self.guard = Guard(device, allocator.peak_bytes(), siblings_bytes)
+        self._sessions_bytes = lineup.sessions_bytes  # of those that are in what is not free
         self._meter = Meter(self.guard.throttled)
 
     @property
@@ -86,44 +88,49 @@ class InProcessProbe:
 
     def _try(self, candidate: Candidate, seconds: float) -> Outcome:
         try:
-            return self._measure(candidate, self._lineup.engine_of(candidate), seconds)
+            return self._measure(candidate, self._engine_of(candidate), seconds)
         except EngineUnavailable as error:
             return Failure(candidate, kind="mismatch", message=str(error))
         except Exception as error:
             return _classify(candidate, error)
 
+    def _engine_of(self, candidate: Candidate) -> Engine:
+        """Return what runs a candidate's batches; a session is opened only where it will fit."""
+        needed, limit = self._lineup.opening_bytes(candidate), self.guard.limit_bytes
+        if limit is not None and needed > limit:
+            raise EngineUnavailable(
+                f"Another session of the {candidate.engine!r} engine may take "
+                f"{format_bytes(needed)} before its first batch; {format_bytes(limit)} are left."
+            )
+        engine = self._lineup.engine_of(candidate)
+        self.guard.sessions_bytes = self._lineup.sessions_bytes - self._sessions_bytes
+        return engine
+
     def _measure(self, candidate: Candidate, engine: Engine, seconds: float) -> Outcome:
         batches = _batches(self._workload, candidate.batch_size)
-        self._allocator.reset()
-        host.reset_peak_resident()
-        idle = self._allocator.peak_bytes(), host.peak_resident_bytes()  # peaks of no call yet
-        began = time.perf_counter()
-        outputs = engine(batches[0])
-        first_call_s = time.perf_counter() - began
-        peaks = self._allocator.peak_bytes(), host.peak_resident_bytes()
-        again = candidate in self._seen
-        parity = Parity()
-        if candidate.engine != REFERENCE and not again:
-            parity = self._lineup.parity(candidate, batches[0], outputs)
-            if parity.complaint:
-                message = f"At {candidate.batch_size} rows {parity.complaint}."
-                return Failure(candidate, kind="mismatch", message=message)
-        del outputs
-        timings = time_calls(
-            engine,
-            batches,
-            seconds,
-            concurrency=candidate.concurrency,
-            fewest=MIN_CALLS_AGAIN if again else MIN_CALLS,
-            meter=self._meter,
-            guard=self.guard,
-            last_call_s=first_call_s,
-            # Again, the first call has filled the caches.
-            warm_up_s=None if again else seconds * WARM_UP_SHARE,
-        )
+        with Footprint(self._allocator, self._lineup.growth_of(candidate)) as footprint:
+            began = time.perf_counter()
+            outputs = engine(batches[0])
+            first_call_s = time.perf_counter() - began
+            parity = Parity()
+            if candidate.engine != REFERENCE and candidate not in self._seen:
+                parity = self._lineup.parity(candidate, batches[0], outputs)
+                if parity.complaint:
+                    message = f"At {candidate.batch_size} rows {parity.complaint}."
+                    return Failure(candidate, kind="mismatch", message=message)
+            del outputs
+            timings = time_calls(
+                engine,
+                batches,
+                seconds,
+                concurrency=candidate.concurrency,
+                fewest=MIN_CALLS_AGAIN if candidate in self._seen else MIN_CALLS,
+                meter=self._meter,
+                guard=self.guard,
+                last_call_s=first_call_s,
+                warm_up_s=self._warm_up_s(candidate, seconds),
+            )
         self._seen.add(candidate)
-        host_peak = _highest(peaks[1], host.peak_resident_bytes())
-        counted = _highest(peaks[0], self._allocator.peak_bytes())
         return Measurement(
             candidate,
             timings.times_s,
@@ -131,27 +138,22 @@ class InProcessProbe:
             first_call_s=first_call_s,
             disturbed=timings.disturbed,
             warnings=tuple(f"Disturbed: {why}." for why in timings.reasons),
-            device_peak_bytes=self._with_session(candidate, counted, host_peak),
-            host_peak_bytes=host_peak,
-            device_idle_bytes=idle[0],
-            host_idle_bytes=idle[1],
+            device_peak_bytes=footprint.device_peak_bytes,
+            host_peak_bytes=footprint.host_peak_bytes,
+            device_idle_bytes=footprint.device_idle_bytes,
+            host_idle_bytes=footprint.host_idle_bytes,
             device_waste_bytes=self._allocator.waste_bytes,
             largest_error=parity.largest_error,
             changed_classes=parity.changed_classes,
         )
 
-    def _with_session(
-        self, candidate: Candidate, counted: int | None, host_peak: int | None
-    ) -> int | None:
-        """What the allocator counts, and what a session took that it does not know of.
-
-        That is by how much the process grew since the session was opened: never too little,
-        since what another engine keeps of it is in there too.
-        """
-        before = self._lineup.resident_before(candidate)
-        if counted is None or host_peak is None or before is None:
-            return counted
-        return counted + max(0, host_peak - before)
+    def _warm_up_s(self, candidate: Candidate, seconds: float) -> float | None:
+        """Seconds for calls that are not timed."""
+        if candidate not in self._seen:
+            return seconds * WARM_UP_SHARE
+        if candidate.concurrency > 1 and self._lineup.growth_of(candidate):
+            return 0.0  # one call on each thread: the session has let go of their memory
+        return None  # the first call has filled the caches
 
 
 def _classify(candidate: Candidate, error: Exception) -> Outcome:
@@ -165,11 +167,6 @@ def _classify(candidate: Candidate, error: Exception) -> Outcome:
 def _batches(workload: Workload, size: int) -> list[Nested]:
     """A few batches of distinct rows, made before the clock runs."""
     first = workload.take(size)
-    leaves, _ = flatten(first)
-    batch_bytes = max(1, sum(leaf.nbytes for leaf in leaves))
+    batch_bytes = max(1, sum(leaf.nbytes for leaf in flatten(first)[0]))
     count = max(1, min(MAX_BATCHES, MAX_BATCH_BYTES // batch_bytes))
     return [first, *(workload.take(size, start=size * n) for n in range(1, count))]
-
-
-def _highest(*values: int | None) -> int | None:
-    return max((value for value in values if value is not None), default=None)

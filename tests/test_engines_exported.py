@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autotune import engines
+from autotune import engines, host
 from autotune.engines import open_exported
 from autotune.errors import EngineUnavailable, InvalidRecord
 from autotune.exports import Exports
@@ -213,6 +213,28 @@ def test_the_next_batch_runs_after_memory_ran_out(
     )
     assert said.split() == ["True"] * 4
     assert open_exported(name, folder).survives_shortage
+
+
+@every_engine
+def test_memory_kept_for_the_next_calls_is_let_go_of(keras: Any, export: Export, name: str) -> None:
+    """After a large batch most of what the session grew by goes, and the next answer is right."""
+    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(32, 3)])
+    example = np.ones((1, 28, 28, 1), np.float32)
+    engine = open_exported(name, export(name, model, example))
+    expected = engine(example)
+    before = resident_bytes()
+    engine(np.ones((2_000, 28, 28, 1), np.float32))
+    kept = resident_bytes() - before
+    engine.release(example)
+    assert kept > 64 * 2**20
+    assert resident_bytes() - before < kept / 2
+    np.testing.assert_allclose(engine(example), expected, rtol=1e-5, atol=1e-6)
+
+
+def resident_bytes() -> int:
+    """What the process holds, without what the C library keeps of freed memory."""
+    host.give_back_free_memory()
+    return host.resident_bytes()
 
 
 @pytest.mark.parametrize("name", engines.FORMATS)

@@ -146,3 +146,14 @@ def test_what_siblings_take_is_no_others_doing(free: FreeMemory) -> None:
             taken = (siblings + 0.25) * GIB
             expected = max(0, int((whole - taken) / PROCESS_PER_ALLOCATED))
             assert guard.limit_bytes == pytest.approx(expected, abs=2)
+
+
+def test_what_sessions_took_when_they_were_opened_is_off_the_limit(free: FreeMemory) -> None:
+    """It is the process's own, but the allocator does not count it; else the peaks hold it."""
+    counted, whole = Guard(CPU, own_bytes=0), Guard(CPU, own_bytes=None)
+    before = whole.limit_bytes
+    for guard in (counted, whole):
+        guard.sessions_bytes = GIB
+    expected = int(((1 - RESERVE) * 16 * GIB - GIB) / PROCESS_PER_ALLOCATED)
+    assert counted.limit_bytes == expected
+    assert whole.limit_bytes == before

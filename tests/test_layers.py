@@ -35,6 +35,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "converters": (1, "errors", "numpy onnxruntime openvino tf2onnx"),
     "disturbance": (1, "host", "psutil"),
     "files": (1, "errors", ""),
+    "footprint": (1, "allocator host", ""),
     "foreign": (1, "errors", "ml_dtypes numpy torch"),
     "goal": (1, "errors", ""),
     "modelfiles": (1, "errors", ""),
@@ -115,7 +116,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "ladder": (6, "bounds goal judging outcomes standing", ""),
     "lanes": (6, "bounds goal judging outcomes standing", ""),
-    "lineup": (6, "engines errors exports host judging nesting outcomes parity workload", "keras"),
+    "lineup": (
+        6,
+        "engines errors exports footprint judging nesting outcomes parity workload",
+        "keras",
+    ),
     "recommend": (
         6,
         "comparing confirming errors goal judging outcomes racing records standing units",
@@ -140,8 +145,8 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "live": (7, "confirming intervals judging outcomes records report units", "rich"),
     "measure": (
         7,
-        "allocator device disturbance engines errors guard host lineup nesting outcomes parity "
-        "timing workload",
+        "allocator device disturbance engines errors footprint guard lineup nesting outcomes "
+        "parity timing units workload",
         "msgspec",
     ),
     "refining": (7, "bounds judging ladder outcomes standing", ""),

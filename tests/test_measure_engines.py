@@ -7,14 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autotune.allocator import NoAllocator
-from autotune.lineup import PARITY_ROWS
+from autotune import engines
+from autotune.allocator import NoAllocator, TensorFlowAllocator
+from autotune.device import Device
+from autotune.guard import PROCESS_PER_ALLOCATED
+from autotune.lineup import PARITY_ROWS, LineUp
+from autotune.measure import InProcessProbe
 from autotune.outcomes import Candidate, Failure, Measurement
 from autotune.workload import Workload
-from tests.guards import UNWATCHED
+from tests.guards import UNWATCHED, FreeMemory
 from tests.probes import probe_of
 
 SECONDS = 0.02
+MIB = 2**20
 
 
 @pytest.fixture
@@ -78,3 +83,34 @@ def test_an_engine_that_agrees_is_measured_at_every_size(
     """Sizes that are no multiple of the rows compared at once are compared and measured too."""
     probe = probe_of(mlp, Workload(rows), NoAllocator(), ("compiled",), UNWATCHED)
     assert isinstance(probe(Candidate(size, "compiled"), SECONDS), Measurement)
+
+
+def test_another_session_is_opened_only_where_it_fits(
+    mlp: Any, rows: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first one took when it was opened is what the next is expected to take."""
+    build = engines.build
+
+    def build_large(name: str, model: Any, example: Any, **_: Any) -> engines.Engine:
+        engine = build(name, model, example)
+        if name == "compiled":
+            engine.weights = np.ones(64 * MIB, np.uint8)  # type: ignore[attr-defined]
+        return engine
+
+    monkeypatch.setattr(engines, "threads_are_the_process", lambda name: name != "compiled")
+    monkeypatch.setattr(engines, "build", build_large)
+    free = FreeMemory(monkeypatch, 300 * MIB)
+    lineup = LineUp(mlp, Workload(rows), ("compiled",))
+    opened = lineup.sessions_bytes
+    assert opened == pytest.approx(64 * MIB, rel=0.5)
+    probe = InProcessProbe(
+        lineup, Workload(rows), TensorFlowAllocator("CPU:0"), Device("cpu", "CPU", 64 * 2**30)
+    )
+    limit = probe.guard.limit_bytes
+    assert limit is not None
+    assert isinstance(probe(Candidate(8, "compiled", threads=1), SECONDS), Measurement)
+    assert (probe.guard.limit_bytes or 0) < limit - 32 * MIB / PROCESS_PER_ALLOCATED
+    free.free_bytes -= 200 * MIB  # others take them
+    outcome = probe(Candidate(8, "compiled", threads=2), SECONDS)
+    assert isinstance(outcome, Failure)
+    assert "Another session of the 'compiled' engine may take" in outcome.message

@@ -8,7 +8,7 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from autotune.errors import EngineUnavailable
 from autotune.nesting import Nested
@@ -47,6 +47,19 @@ class Engine(Protocol):
 
     def __call__(self, batch: Nested) -> Nested:
         """Run one batch."""
+        ...
+
+
+@runtime_checkable
+class Session(Engine, Protocol):
+    """An engine that runs an exported model, and keeps memory for the next calls."""
+
+    def release(self, example: Nested) -> None:
+        """Let go of that memory; the next call takes it anew.
+
+        Args:
+            example: A batch as it will come, of few rows.
+        """
         ...
 
 
@@ -130,7 +143,7 @@ def open_exported(
     threads: int | None = None,
     concurrency: int = 1,
     precision: str = "",
-) -> Engine:
+) -> Session:
     """Make an engine from an exported model, without Keras.
 
     Args:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autotune.errors import EngineUnavailable, one_line
 from autotune.host import usable_cpus
-from autotune.nesting import Nested
+from autotune.nesting import Array, Nested
 from autotune.signature import Signature, Wiring
 
 
@@ -49,12 +49,21 @@ class OnnxRuntimeEngine:
                 f"The 'onnxruntime' engine cannot open the exported model: {one_line(error, 200)}"
             ) from error
         self._run = session.run
+        self._shrink = onnxruntime.RunOptions()
+        self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._inputs = [port.name for port in signature.inputs]
         self._outputs = [port.name for port in signature.outputs]
         self._wiring = Wiring(signature)
 
     def __call__(self, batch: Nested) -> Nested:
         """Run one batch."""
+        return self._wiring.give(self._run(self._outputs, self._feed(batch)))
+
+    def release(self, example: Nested) -> None:
+        """Let go of the memory that it keeps for the next calls: at the end of a call it can."""
+        self._run(self._outputs, self._feed(example), self._shrink)
+
+    def _feed(self, batch: Nested) -> dict[str | None, Array]:
         feed = dict(zip(self._inputs, self._wiring.take(batch), strict=True))
         feed.pop(None, None)  # what the file does not use
-        return self._wiring.give(self._run(self._outputs, feed))
+        return feed

@@ -89,6 +89,13 @@ class OpenVinoEngine:
         free.append(request)
         return self._wiring.give(outputs)
 
+    def release(self, example: Nested) -> None:  # noqa: ARG002  other engines need one
+        """Let go of the memory that it keeps for the next calls; none may be in flight."""
+        if self._ready:
+            compiled, _ = self._ready
+            self._ready = compiled, deque()
+            compiled.release_memory()
+
     def _compile_again(self) -> Ready:
         """After memory ran out, a compiled model may ask once more for what it did not get."""
         with self._lock:
