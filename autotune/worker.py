@@ -265,7 +265,7 @@ def _open(request: Load) -> tuple[keras.Model, Workload | Synthetic]:
         sample = Workload.open_saved(Path(request.sample.folder))
     else:
         sample = Synthetic(request.sample.rows, request.sample.shapes)
-    return _open_model(request.model, in_memory=bool(request.expected)), sample
+    return _open_model(request, in_memory=bool(request.expected)), sample
 
 
 def inspect() -> Inspected:
@@ -300,10 +300,15 @@ def _save(model: keras.Model, path: str, loaded: Loaded) -> Loaded:
     return loaded
 
 
-def _open_model(source: FileSource | FactorySource, *, in_memory: bool) -> keras.Model:
+def _open_model(request: Load, *, in_memory: bool) -> keras.Model:
+    import keras
+
     from autotune.models import ModelFactory, ModelFile
 
+    source = request.model
     if isinstance(source, FactorySource):
+        # Each child calls it, and all must draw the same weights; Keras's seeds have 32 bits.
+        keras.utils.set_random_seed(request.seed % 2**32)
         return ModelFactory(source.target).open()
     file = ModelFile(source.path, source.imports, source.unsafe, source.jit_compile)
     try:

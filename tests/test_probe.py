@@ -20,7 +20,7 @@ from autotune.errors import InvalidModel, InvalidSample
 from autotune.models import fingerprint
 from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory
 from autotune.probe import IsolatedProbe
-from autotune.worker import FileSource, Load, SavedRows
+from autotune.worker import DrawnRows, FactorySource, FileSource, Load, SavedRows
 from autotune.workload import Workload
 from tests.trouble import BAD, GOOD, trouble, write_request
 from tests.waiting import is_gone
@@ -80,6 +80,32 @@ def test_a_factory_that_fails_is_refused_with_its_reason(tmp_path: Path) -> None
         pytest.raises(InvalidModel, match="trouble_module:make failed: OSError: no weights here"),
     ):
         probe.load()
+
+
+def test_children_of_one_factory_have_the_same_weights(tmp_path: Path) -> None:
+    """One child exports the model, another one runs it: weights that are drawn must agree."""
+    code = (
+        "import keras\n"
+        "def make():\n"
+        "    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])\n"
+    )
+    (tmp_path / "drawn_weights.py").write_text(code)
+
+    def weights_of(seed: int) -> str:
+        request = Load(
+            id=0,
+            model=FactorySource("drawn_weights:make"),
+            name="drawn",
+            sample=DrawnRows(8, {}),
+            engines=("keras",),
+            python_path=(str(tmp_path),),
+            seed=seed,
+        )
+        with IsolatedProbe(request) as probe:
+            return probe.load().model.sha256
+
+    assert weights_of(0) == weights_of(0)
+    assert weights_of(1) != weights_of(0)
 
 
 def test_no_process_is_left(tmp_path: Path) -> None:
