@@ -9,30 +9,31 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from heapq import heapreplace
+from heapq import heappop, heappush, heapreplace
 
+from autotune.interpreter import Interpreter
 from autotune.scheduling import Schedule
-from autotune.service import Service
+from autotune.service import Overhead, Service
 
 
 class Batcher:
     """Runs requests that come at given times in batches.
 
     Args:
-        arrivals_s: When each came, rising.
+        arrivals_s: When each comes, rising.
         rows: Rows of each.
         schedule: When a batch starts.
         service: How long it takes.
+        overhead: What Python adds, for each of these requests.
         slower: How many times as long a call takes.
-        request_s: What each request adds to that.
-        batch_s: What each batch adds.
-        wake_s: What is added where the thread slept before.
         draws: Which quantile of the call's time each call takes, in turn.
+        room: How many may wait; the next comes only when one was taken.
 
     Attributes:
-        counts: Requests in each batch.
-        starts_s: When each started.
-        ends_s: When its requests had their answers.
+        counts: Requests in each batch, in the order that they start.
+        starts_s: When each starts.
+        ends_s: When its requests have their answers.
+        calls_s: Seconds of the model's calls for all of them.
     """
 
     def __init__(
@@ -41,103 +42,106 @@ class Batcher:
         rows: int,
         schedule: Schedule,
         service: Service,
+        overhead: Overhead,
         slower: float,
-        request_s: float,
-        batch_s: float,
-        wake_s: float,
         draws: Sequence[int],
+        room: float = math.inf,
     ) -> None:
-        self._arrivals, self._rows = arrivals_s, rows
-        self._schedule, self._service = schedule, service
-        self._request_s, self._batch_s, self._wake_s = request_s, batch_s, wake_s
+        self._requests, self._rows = len(arrivals_s), rows
+        self._schedule, self._service, self._overhead = schedule, service, overhead
         self._draws, self._slower = draws, slower
         self._workers = service.flights
-        self._came = self._taken = self._calls = self._crowd = 0
-        self._enough = 1
-        self._full = math.ceil(schedule.batch_size / rows)  # requests
-        # When each worker is or was free, and the rows that it had; the first free comes first.
-        self._flying = [(0.0, 0)] * self._workers
+        self._came = self._taken = self._calls = self._crowd = self._flying_rows = 0
+        self._now = 0.0
+        self._enough = 1 if schedule.follows_crowd else schedule.batch_size
+        self._interpreter = Interpreter(arrivals_s, overhead.let_in_s, overhead.wake_s, room)
+        self._idle = [0.0] * self._workers  # since when each worker without a batch has none
+        self._flying: list[tuple[float, int]] = []  # when calls end, and the number of the batch
         self._pool = [0.0] * self._workers  # when each of the predictor's threads is free
         self.counts: list[int] = []
         self.starts_s: list[float] = []
         self.ends_s: list[float] = []
+        self.calls_s = 0.0
 
     def run(self) -> None:
         """Answer all requests."""
-        now = 0.0
-        while self._taken < len(self._arrivals):
-            free = self._flying[0][0]
-            now = self._next_start(max(now, free))
-            if now > free:
-                now += self._wake_s
-            self._let_in(now)
-            self._load(now)
+        while self._taken < self._requests:
+            landing_s = self._flying[0][0] if self._flying else math.inf
+            start_s = self._next_start(landing_s) if self._idle else math.inf
+            if start_s < landing_s:
+                self._load(start_s)
+            else:
+                self._land()
+        while self._flying:
+            self._land()
 
-    def _next_start(self, free: float) -> float:
-        """When the next batch starts, with a worker who is free from then on."""
-        arrivals, taken = self._arrivals, self._taken
-        oldest_done = arrivals[taken] + self._schedule.max_wait_s
-        if self._schedule.follows_crowd:
-            return self._wait_for_company(free, oldest_done)
-        last = taken + self._full - 1
-        filled = arrivals[last] if last < len(arrivals) else math.inf
-        return max(free, min(oldest_done, filled))
+    def _next_start(self, before: float) -> float:
+        """When the next batch starts; infinite where the calls of another one end before."""
+        interpreter, now = self._interpreter, max(self._now, self._idle[0])
+        interpreter.let_in(now)
+        self._notice(now)
+        while now < before:
+            waiting, oldest_done = self._came - self._taken, math.inf
+            if waiting * self._rows >= self._enough:
+                return now
+            if waiting:
+                entered_s = interpreter.entered_s[self._taken]
+                oldest_done = max(now, entered_s + self._schedule.max_wait_s)
+            until = min(oldest_done, before)
+            filled = self._taken + math.ceil(self._enough / self._rows)
+            interpreter.let_in(until, filled if waiting else self._came + 1)
+            came = len(interpreter.entered_s)
+            if came == self._came:  # nobody comes before that
+                return oldest_done if oldest_done < before else math.inf
+            now = max(now, interpreter.entered_s[came - 1])
+            self._notice(now)
+        return math.inf
 
-    def _wait_for_company(self, free: float, oldest_done: float) -> float:
-        """The same, where what is enough grows with who comes."""
-        arrivals, now = self._arrivals, free
-        self._let_in(now)
-        while (self._came - self._taken) * self._rows < self._enough and now < oldest_done:
-            if self._came == len(arrivals) or arrivals[self._came] > oldest_done:
-                return oldest_done
-            now = max(now, arrivals[self._came])
-            self._admit()
-        return now
-
-    def _let_in(self, now: float) -> None:
-        """Let in who has come by now."""
-        if not self._schedule.follows_crowd:
-            self._came = bisect_right(self._arrivals, now, self._came)
-            return
-        while self._came < len(self._arrivals) and self._arrivals[self._came] <= now:
-            self._admit()
-
-    def _admit(self) -> None:
-        now = self._arrivals[self._came]
-        self._came += 1
-        waiting = (self._came - self._taken) * self._rows
-        here = waiting + self._flying_rows(now)
+    def _notice(self, now: float) -> None:
+        """See who is in the queue by now."""
+        self._now = now
+        self._came = bisect_right(self._interpreter.entered_s, now, self._came)
+        here = (self._came - self._taken) * self._rows + self._flying_rows
         if here > self._crowd:
             self._see_crowd(here)
 
     def _see_crowd(self, here: int) -> None:
         self._crowd = here
-        self._enough = min(self._schedule.enough_rows, math.ceil(here / self._workers))
-
-    def _flying_rows(self, now: float) -> int:
-        here = 0
-        for end, rows in self._flying:  # a generator would take twice as long, a million times
-            if end > now:
-                here += rows
-        return here
+        if self._schedule.follows_crowd:
+            self._enough = min(self._schedule.enough_rows, math.ceil(here / self._workers))
 
     def _load(self, now: float) -> None:
         """Take a batch out of the line, but leave the other workers their share, and run it."""
-        waiting = self._came - self._taken
-        room = self._schedule.batch_size
-        if self._schedule.follows_crowd:  # else a worker's share is a full batch at least
-            here = waiting * self._rows + self._flying_rows(now)
-            if waiting * self._rows < self._enough:  # waited in vain
-                self._see_crowd(here)
-            room = min(room, max(self._enough, math.ceil(here / self._workers)))
-        count = max(1, min(waiting, room // self._rows))
-        rows = count * self._rows
-        end = self._run(now, rows) + count * self._request_s + self._batch_s
-        heapreplace(self._flying, (end, rows))
+        if now > self._idle[0]:
+            now += self._overhead.wake_s
+        heappop(self._idle)
+        now = self._interpreter.compute(now, self._overhead.batch_s)
+        self._notice(now)
+        waiting = (self._came - self._taken) * self._rows
+        here = waiting + self._flying_rows
+        if waiting < self._enough:  # waited in vain
+            self._see_crowd(here)
+        share = max(self._enough, math.ceil(here / self._workers))
+        room = min(self._schedule.batch_size, share)
+        count = max(1, min(waiting, room) // self._rows)
+        self._interpreter.take(now, count)
         self._taken += count
+        self._flying_rows += count * self._rows
+        heappush(self._flying, (self._run(now, count * self._rows), len(self.counts)))
         self.counts.append(count)
         self.starts_s.append(now)
-        self.ends_s.append(end)
+        self.ends_s.append(math.nan)
+
+    def _land(self) -> None:
+        """Hand out the answers of the batch whose calls end first."""
+        now, number = heappop(self._flying)
+        self._interpreter.let_in(now)
+        self._notice(max(self._now, now))
+        count = self.counts[number]
+        self._flying_rows -= count * self._rows
+        self.calls_s += now - self.starts_s[number]
+        self.ends_s[number] = self._interpreter.compute(now, count * self._overhead.answer_s)
+        heappush(self._idle, self.ends_s[number])
 
     def _run(self, now: float, rows: int) -> float:
         """When the model's calls for a batch end, whole or in the parts that the predictor makes.
@@ -146,10 +150,7 @@ class Batcher:
         """
         parts = self._service.parts(rows)
         if len(parts) == 1:
-            flights = 1
-            for end, _ in self._flying:
-                flights += end > now
-            return now + self._call_s(flights, rows)
+            return now + self._call_s(len(self._flying) + 1, rows)
         end = now
         for part in parts:
             done = max(now, self._pool[0]) + self._call_s(self._workers, part)

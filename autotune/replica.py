@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +20,10 @@ SEGMENTS = 8  # parts of a run that are compared: as long as may be, to hold who
 FOLLOWED = 64
 IDLE = 1e-5  # of the time a request is there: two meet once in 100,000
 FULL_BATCHES = 400  # of each thread, to tell the capacity
+QUEUED = 2  # of them wait meanwhile
+IN_FLOOD = 8  # so many are followed for a batch there
+STEPS = 5  # to find it where calls and Python share the processors
 DRAWS = 65_521  # a prime, so that calls and arrivals never repeat together
-_LEAST_SHARE = 0.001  # of the interpreter that is left to a thread, however many requests come
 
 Floats = npt.NDArray[np.float64]
 
@@ -98,12 +99,11 @@ class Replica:
         together = self._together(rate_per_s)
         random = np.random.default_rng(self._seed)
         arrivals_s = np.cumsum(random.standard_gamma(together, requests)) / rate_per_s
-        batcher = self._batcher(arrivals_s.tolist(), together, *self._slower(rate_per_s))
-        batcher.run()
+        batcher = self._simulate(arrivals_s, together, self._slower(rate_per_s))
         counts, starts, ends = map(np.array, (batcher.counts, batcher.starts_s, batcher.ends_s))
         warm = int(np.searchsorted(np.cumsum(counts), WARM_UP * requests))
-        latency_s = np.repeat(ends, counts) - arrivals_s + self._overhead.let_in_s
-        span_s = self._service.flights * float(ends[-1] - starts[warm])
+        latency_s = np.repeat(ends, counts) - arrivals_s
+        span_s = self._service.flights * float(ends.max() - starts[warm])
         return Run(
             latency_s[counts[:warm].sum() :],
             float(np.mean(counts[warm:])) * together * self._rows,
@@ -116,53 +116,58 @@ class Replica:
         most = min(rate_per_s * call_s, self.schedule.batch_size / self._rows)
         return max(1, int(most / FOLLOWED))
 
-    def _slower(self, rate_per_s: float) -> tuple[float, float]:
-        """How many times as long calls, and Python's part of a batch, take at a rate.
-
-        Calls share the processors with Python. The thread that answers shares the interpreter with
-        those that let requests in and with the other threads that answer.
-        """
-        overhead, others = self._overhead, 1 - 1 / self._service.flights
-        taken = rate_per_s * (overhead.let_in_s + others * overhead.answer_s)
-        calls = self._service.slower(min(1.0, rate_per_s * overhead.request_s))
-        return calls, 1 / max(_LEAST_SHARE, 1 - taken)
-
-    def _batcher(
-        self, arrivals_s: Sequence[float], together: int, calls_slower: float, slower: float
+    def _simulate(
+        self, arrivals_s: Floats, together: int, slower: float, room: float = math.inf
     ) -> Batcher:
         draws = np.random.default_rng([self._seed, 1]).integers(0, LEVELS, DRAWS)
-        return Batcher(
-            arrivals_s,
+        batcher = Batcher(
+            arrivals_s.tolist(),
             together * self._rows,
             self.schedule,
             self._service,
-            calls_slower,
-            slower * together * self._overhead.answer_s,
-            slower * self._overhead.batch_s,
-            self._overhead.wake_s,
+            self._overhead.times(together),
+            slower,
             draws.tolist(),
+            room,
         )
+        batcher.run()
+        return batcher
 
     def _when_full(self) -> tuple[float, float]:
-        """Requests a second of full batches, and the model's share of their time.
+        """Requests a second where the queue is never empty, and the model's share of their time.
 
-        A thread's turn takes the model's time for a full batch, and then Python's; both take
-        longer the more requests come, so that the rate is found by bisection.
+        Calls take longer the more requests come, and fewer come the longer they take: the rate
+        that agrees with itself is found by the rule of false position.
         """
-        flights, overhead = self._service.flights, self._overhead
-        count = max(1, self.schedule.batch_size // self._rows)
-        batches = FULL_BATCHES * flights
-        batcher = self._batcher([0.0] * (batches + 2 * flights), count, 1.0, 0.0)
-        batcher.run()
-        call_s = max(batcher.ends_s[:batches]) / FULL_BATCHES
-        python_s = count * overhead.answer_s + overhead.batch_s
-        turn_s = call_s + python_s
-        low, high = 0.0, flights * count / turn_s
-        if overhead.request_s:
-            high = min(high, 1 / overhead.request_s)  # the interpreter has no more time
-        for _ in range(60):
-            rate = (low + high) / 2
-            calls_slower, slower = self._slower(rate)
-            turn_s = calls_slower * call_s + slower * python_s
-            low, high = (rate, high) if flights * count / turn_s > rate else (low, rate)
-        return low, 1 - slower * python_s / turn_s
+        low, (rate, share) = 0.0, self._flood(0.0)
+        high, above = rate, rate
+        for _ in range(STEPS):
+            found, share = self._flood(rate)
+            if found >= rate:
+                low, above = rate, found - rate
+            else:
+                high, below = rate, rate - found
+            if low == high:
+                break
+            rate = low + (high - low) * above / (above + below)
+        return rate, share
+
+    def _flood(self, rate_per_s: float) -> tuple[float, float]:
+        """The same, with calls as slow as that many requests make them.
+
+        Who sends the requests waits for room, so that he and those who answer have the interpreter
+        in turn.
+        """
+        flights, full = self._service.flights, self.schedule.batch_size // self._rows
+        together = max(1, full // IN_FLOOD)
+        batch = max(1, full // together)
+        requests = FULL_BATCHES * flights * batch
+        batcher = self._simulate(
+            np.zeros(requests), together, self._slower(rate_per_s), QUEUED * flights * batch
+        )
+        threads_s = sum(batcher.ends_s) - sum(batcher.starts_s)
+        return together * requests / max(batcher.ends_s), batcher.calls_s / threads_s
+
+    def _slower(self, rate_per_s: float) -> float:
+        """How many times as long calls take that share the processors with Python."""
+        return self._service.slower(min(1.0, rate_per_s * self._overhead.request_s))

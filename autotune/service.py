@@ -29,14 +29,14 @@ DRAWN = (np.arange(LEVELS) + 0.5) / LEVELS
 class Overhead(Struct, frozen=True, kw_only=True):
     """Seconds that a `MicroBatcher` takes beside the model's calls.
 
-    All but `wake_s` are spent with the interpreter's lock, by one thread at a time, so that they
-    add up over all threads.
+    All but `wake_s` are spent with the interpreter's lock, by one thread at a time: see
+    `interpreter`.
 
     Attributes:
         let_in_s: For each request, until it waits in the queue; on its caller's thread.
         answer_s: For each request, to join its rows to a batch and to hand its answer out.
         batch_s: For each batch.
-        wake_s: Before a batch for which a thread that slept has to wake.
+        wake_s: Before whatever a thread does that slept, be it for want of work or of the lock.
     """
 
     let_in_s: float
@@ -49,6 +49,10 @@ class Overhead(Struct, frozen=True, kw_only=True):
         """Seconds for each request."""
         return self.let_in_s + self.answer_s
 
+    def times(self, together: int) -> Overhead:
+        """Return the same for so many requests at once."""
+        return replace(self, let_in_s=together * self.let_in_s, answer_s=together * self.answer_s)
+
     def scaled_to(self, request_s: float) -> Overhead:
         """Return the same for requests that take so long in all, in the same proportion.
 
@@ -60,8 +64,10 @@ class Overhead(Struct, frozen=True, kw_only=True):
         return replace(self, let_in_s=share * self.let_in_s, answer_s=share * self.answer_s)
 
 
-# By `python -m tests.benchmarks.plan --overhead` on two cores of an x86 server, Python 3.11.
-MEASURED = Overhead(let_in_s=4.3e-6, answer_s=3.9e-6, batch_s=7.1e-6, wake_s=92e-6)
+# By `python -m tests.benchmarks.plan --overhead` on two cores of an x86 server, Python 3.11, in the
+# middle of four runs between 3.7, 3.2, 6.6, 43 and 5.9, 5.4, 11, 92 microseconds; a batch takes
+# another 8 in the predictor (`python -m tests.benchmarks.predictor`).
+MEASURED = Overhead(let_in_s=4.8e-6, answer_s=4.2e-6, batch_s=17e-6, wake_s=69e-6)
 NOTHING = Overhead(let_in_s=0.0, answer_s=0.0, batch_s=0.0, wake_s=0.0)
 
 

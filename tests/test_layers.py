@@ -26,6 +26,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "forecast": (0, "", ""),
     "gauges": (0, "", ""),
     "host": (0, "", "psutil"),
+    "interpreter": (0, "", ""),
     "nvmlcalls": (0, "", "pynvml"),
     "pace": (0, "", ""),
     "report.looks": (0, "", ""),
@@ -164,7 +165,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras",
     ),
     "on_ray.kinds": (8, "fingerprint matching records", ""),
-    "queue_simulation": (8, "scheduling service", ""),
+    "queue_simulation": (8, "interpreter scheduling service", ""),
     "report.drawing": (8, "report.axes report.looks report.series report.words units", "altair"),
     "serving": (8, "errors fallback outcomes records runner scheduling units", ""),
     "sources": (

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from autotune import Candidate, TuningRecord
 from autotune.queue_simulation import Batcher
 from autotune.scheduling import schedule_for
-from autotune.service import Service
+from autotune.service import NOTHING, Service
 from tests.batchers import doubler, numbered, record_of, serve, timed
 
 MODEL = doubler()
@@ -34,7 +35,8 @@ def simulate(
     """Run requests that come at these times."""
     service = Service(record)
     schedule = schedule_for(service.recommendation, record, wait_s)
-    batcher = Batcher(arrivals_s, rows, schedule, service, 1.0, 0.0, 0.0, wake_s, [0])
+    overhead = replace(NOTHING, wake_s=wake_s)
+    batcher = Batcher(arrivals_s, rows, schedule, service, overhead, 1.0, [0])
     batcher.run()
     return batcher
 
@@ -103,10 +105,13 @@ def test_workers_share_what_waits() -> None:
 
 
 def test_a_thread_that_slept_takes_who_came_while_it_woke() -> None:
-    """Waking takes time, and who comes in it is served as well; a busy thread need not wake."""
-    batcher = simulate(record_for(4), [0.1, 0.3, 1.0], wait_s=0.0, wake_s=0.3)
-    assert batcher.counts == [2, 1]
-    assert batcher.starts_s == pytest.approx([0.4, 1.4])
+    """Waking takes time, and who comes in it is served as well; a busy thread need not wake.
+
+    First the one that lets requests in wakes, then the one that answers.
+    """
+    batcher = simulate(record_for(4), [0.1, 0.6, 1.0], wait_s=0.0, wake_s=0.3)
+    assert batcher.counts == [1, 2]
+    assert batcher.starts_s == pytest.approx([0.7, 1.7])
 
 
 def test_parts_of_a_batch_run_on_the_predictors_threads() -> None:

@@ -1,0 +1,81 @@
+"""Python's interpreter lock, simulated: who computes when, of those that let in and that answer.
+
+A thread of CPython keeps the lock until it sleeps, or until another one has waited for it for the
+switch interval (`sys.setswitchinterval`; a build without the lock is not followed).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+SWITCH_S = 0.005  # Python's own setting
+
+
+class Interpreter:
+    """The lock, and the thread that lets requests in, one after the other as they come.
+
+    Args:
+        arrivals_s: When each comes, rising.
+        let_in_s: What the thread computes for each.
+        wake_s: What it takes to wake a thread.
+        room: How many may wait in the queue; the next comes only when one was taken.
+
+    Attributes:
+        entered_s: Of each request that was let in, when it began to wait in the queue.
+    """
+
+    def __init__(
+        self, arrivals_s: Sequence[float], let_in_s: float, wake_s: float, room: float = math.inf
+    ) -> None:
+        self._arrivals, self._let_in_s, self._wake_s = arrivals_s, let_in_s, wake_s
+        self._room, self._last, self._opened_s = room, min(len(arrivals_s), room), 0.0
+        self._free_s = 0.0  # when whoever has the lock lets it go
+        self._asleep_s = 0.0  # since when the thread that lets in sleeps
+        self.entered_s: list[float] = []
+
+    def take(self, now: float, count: int) -> None:
+        """Make room for so many requests."""
+        if len(self.entered_s) == self._last:
+            self._opened_s = now
+        self._last = min(len(self._arrivals), self._last + count)
+
+    def let_in(self, by: float, last: float = math.inf, *, awake: bool = False) -> None:
+        """Let in whom the thread begins with by a time, while no other thread computes.
+
+        Args:
+            by: The time.
+            last: The number of the last one at most.
+            awake: Whether to stop where the thread would sleep.
+        """
+        arrivals, entered_s, number = self._arrivals, self.entered_s, len(self.entered_s)
+        last = min(last, self._last)
+        while number < last:  # a million times: all in one place
+            begin = max(arrivals[number], self._opened_s)
+            if begin > self._asleep_s:
+                begin += self._wake_s
+            if begin <= self._free_s:
+                begin = self._free_s
+            elif awake:
+                return
+            if begin > by:
+                return
+            self._free_s = self._asleep_s = begin + self._let_in_s
+            entered_s.append(self._free_s)
+            number += 1
+
+    def compute(self, now: float, seconds: float) -> float:
+        """Let a thread that answers compute from `now` on; return when it is done."""
+        self.let_in(now)
+        while seconds > 0:
+            patience_s = now + SWITCH_S
+            self.let_in(patience_s, awake=True)
+            if self._free_s > now:
+                now = self._free_s + self._wake_s
+                if self._free_s < patience_s:  # let go, not handed over: who is awake is faster
+                    self.let_in(now)
+                now = max(now, self._free_s)
+            part_s = min(seconds, SWITCH_S)
+            now = self._free_s = now + part_s
+            seconds -= part_s
+        return now
