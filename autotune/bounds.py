@@ -133,8 +133,9 @@ def expected_peak_bytes(candidate: Candidate, known: Mapping[Candidate, Known]) 
         peaks[rows] = max(peaks.get(rows, 0), peak)
     rows = candidate.batch_size * candidate.concurrency
     bound = upper_bound_bytes(peaks, rows, idle_bytes, waste_bytes) or 0
-    # As many rows as were measured are not the same batches.
-    return bound + min(max(0, bound - idle_bytes), waste_bytes) + RESERVE_BYTES
+    # As many rows as were measured are not the same batches; each of these has a reserve.
+    waste_bytes = min(max(0, bound - idle_bytes), waste_bytes)
+    return bound + waste_bytes + candidate.concurrency * RESERVE_BYTES
 
 
 def _idle_bytes(known: Mapping[Candidate, Known]) -> int:
