@@ -14,7 +14,7 @@ from collections.abc import Mapping
 # Without margin the two readings were too low in 151 of 1 350 forecasts for another process,
 # by 58 MiB at most (five nets; measured on a CPU with TensorFlow).
 MARGIN = 1.15
-# What a process grows by of itself (up to 11 MiB in 12 of 551 probes), and what comes to be counted:
+# What a process grows by of itself (up to 11 MiB, in 12 of 551 probes), and what was not counted:
 # TensorFlow leaves out blocks below 256 KiB on a CPU, of an LSTM 30 MiB at half the rows.
 RESERVE_BYTES = 32 * 2**20
 
