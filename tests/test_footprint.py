@@ -74,11 +74,11 @@ def test_a_footprint_counts_both() -> None:
         grown = array(32)
     if footprint.device_peak_bytes is None:
         pytest.skip("TensorFlow counts nothing on this processor")
-    # TensorFlow's tensor is counted, and the process grows by it as well.
-    assert footprint.device_peak_bytes >= 48 * MIB
+    # TensorFlow's tensor is counted, and may have come out of memory that the process had.
+    assert footprint.device_peak_bytes >= 48 * MIB - NOISE
     assert footprint.host_peak_bytes is not None
     assert footprint.host_idle_bytes is not None
-    assert footprint.host_peak_bytes - footprint.host_idle_bytes >= 48 * MIB - NOISE
+    assert footprint.host_peak_bytes - footprint.host_idle_bytes >= 32 * MIB - NOISE
     assert len(grown) == 32 * MIB
     assert counted.shape == (4 * MIB,)
 
