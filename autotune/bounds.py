@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from autotune.forecast import RESERVE_BYTES, upper_bound_bytes
+from autotune.forecast import INEXACT_BYTES, upper_bound_bytes
 from autotune.goal import Goal
 from autotune.judging import Lane, lane_of
 from autotune.known import Known
@@ -133,9 +133,11 @@ def expected_peak_bytes(candidate: Candidate, known: Mapping[Candidate, Known]) 
         peaks[rows] = max(peaks.get(rows, 0), peak)
     rows = candidate.batch_size * candidate.concurrency
     bound = upper_bound_bytes(peaks, rows, idle_bytes, waste_bytes) or 0
-    # As many rows as were measured are not the same batches; each of these has a reserve.
-    waste_bytes = min(max(0, bound - idle_bytes), waste_bytes)
-    return bound + waste_bytes + candidate.concurrency * RESERVE_BYTES
+    if not waste_bytes:
+        return bound
+    # As many rows as were measured are not the same batches, nor is what is not counted of each.
+    wasted = min(max(0, bound - idle_bytes), waste_bytes)
+    return bound + wasted + candidate.concurrency * INEXACT_BYTES
 
 
 def _idle_bytes(known: Mapping[Candidate, Known]) -> int:

@@ -14,9 +14,11 @@ from collections.abc import Mapping
 # Without margin the two readings were too low in 151 of 1 350 forecasts for another process,
 # by 58 MiB at most (five nets; measured on a CPU with TensorFlow).
 MARGIN = 1.15
-# What a process grows by of itself (up to 11 MiB, in 12 of 551 probes), and what was not counted:
-# TensorFlow leaves out blocks below 256 KiB on a CPU, of an LSTM 30 MiB at half the rows.
-RESERVE_BYTES = 32 * 2**20
+RESERVE_BYTES = 16 * 2**20
+# Where an allocator wastes memory its count is no more exact than this. A process grows by some of
+# itself (11 MiB, in 12 of 551 probes), and TensorFlow leaves out blocks below 256 KiB on a CPU: of
+# an LSTM 30 MiB came to be counted at twice the rows.
+INEXACT_BYTES = 32 * 2**20
 
 
 def upper_bound_bytes(
@@ -38,15 +40,16 @@ def upper_bound_bytes(
 
     Example:
         >>> upper_bound_bytes({64: 100_000_000, 128: 180_000_000}, 256) // 1_000_000
-        447
-        >>> upper_bound_bytes({64: 100_000_000, 128: 180_000_000}, 100) // 1_000_000
-        202
+        430
+        >>> upper_bound_bytes({64: 100_000_000, 128: 180_000_000}, 100)
+        178870777
     """
     if not peaks:
         return None
     below = sorted(size for size in peaks if size <= batch_size)
     above = [peak for size, peak in peaks.items() if size >= batch_size]
-    above = [p + min(max(0, p - idle_bytes), waste_bytes) + RESERVE_BYTES for p in above]
+    inexact_bytes = INEXACT_BYTES if waste_bytes else 0
+    above = [p + min(max(0, p - idle_bytes), waste_bytes) + inexact_bytes for p in above]
     if not below:
         return min(above)
     if batch_size in peaks:
@@ -60,6 +63,6 @@ def upper_bound_bytes(
         slope = (top - peaks[before]) / (largest - before)
         readings.append(grown + slope * (batch_size - largest))
     step = batch_size / largest - 1  # 1 for a doubling, which the margin was measured for
-    bound = (1 + (MARGIN - 1) * step) * max(readings) + RESERVE_BYTES
+    bound = (1 + (MARGIN - 1) * step) * max(readings) + max(RESERVE_BYTES * step, inexact_bytes)
     bound += min(grown, 2 * waste_bytes)
     return max(top, min([int(bound) + top - grown, *above]))
