@@ -91,7 +91,7 @@ class Batcher:
             filled = self._taken + math.ceil(self._enough / self._rows)
             interpreter.let_in(until, filled if waiting else self._came + 1)
             came = len(interpreter.entered_s)
-            if came == self._came:  # nobody comes before that
+            if came == self._came or interpreter.entered_s[came - 1] > until:  # too late for that
                 return oldest_done if oldest_done < before else math.inf
             now = max(now, interpreter.entered_s[came - 1])
             self._notice(now)

@@ -31,11 +31,12 @@ def simulate(
     *,
     wait_s: float | None = None,
     wake_s: float = 0.0,
+    let_in_s: float = 0.0,
 ) -> Batcher:
     """Run requests that come at these times."""
     service = Service(record)
     schedule = schedule_for(service.recommendation, record, wait_s)
-    overhead = replace(NOTHING, wake_s=wake_s)
+    overhead = replace(NOTHING, wake_s=wake_s, let_in_s=let_in_s)
     batcher = Batcher(arrivals_s, rows, schedule, service, overhead, 1.0, [0])
     batcher.run()
     return batcher
@@ -107,11 +108,13 @@ def test_workers_share_what_waits() -> None:
 def test_a_thread_that_slept_takes_who_came_while_it_woke() -> None:
     """Waking takes time, and who comes in it is served as well; a busy thread need not wake.
 
-    First the one that lets requests in wakes, then the one that answers.
+    First the one that lets requests in wakes: at 0.6 and 0.8 the first two are in the queue. The
+    one that answers wakes from 0.6 to 0.9.
     """
-    batcher = simulate(record_for(4), [0.1, 0.6, 1.0], wait_s=0.0, wake_s=0.3)
-    assert batcher.counts == [1, 2]
-    assert batcher.starts_s == pytest.approx([0.7, 1.7])
+    arrivals = [0.1, 0.3, 1.0]
+    batcher = simulate(record_for(4), arrivals, wait_s=0.0, wake_s=0.3, let_in_s=0.2)
+    assert batcher.counts == [2, 1]
+    assert batcher.starts_s == pytest.approx([0.9, 1.9])
 
 
 def test_parts_of_a_batch_run_on_the_predictors_threads() -> None:
