@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -23,11 +24,16 @@ STOP_S = 20.0
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on now, and that nobody is given who asks for any.
+
+    From below those that Linux gives (32768 and up) and above those of Ray's workers (to 19999):
+    what a server starts before it listens would else take its port now and then.
+    """
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("No free port of a hundred that were tried.")
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -122,6 +122,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "engines errors exports footprint judging nesting outcomes parity workload",
         "keras",
     ),
+    "on_ray.reading": (6, "errors nesting on_ray.tables rowfiles", "pyarrow ray"),
     "recommend": (
         6,
         "comparing confirming errors goal judging outcomes racing records standing units",
@@ -344,7 +345,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "commands.verify": (18, "commands.options findings rowfiles terminal units verifying", "typer"),
     "on_ray.scorefiles": (
         18,
-        "errors files nesting on_ray.scoring on_ray.tables probe rowfiles worker",
+        "errors files on_ray.reading on_ray.scoring probe worker",
         "pyarrow ray",
     ),
     "cli": (

@@ -25,6 +25,19 @@ def write_parquet(path: Path, features: Any) -> None:
     pyarrow.parquet.write_table(pa.table(columns), path, row_group_size=100)
 
 
+def in_hive(folder: Path, features: Any) -> None:
+    """The same rows in folders that tell a column's values, one file in each."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    for part in range(5):
+        (folder / f"day={part}").mkdir(parents=True)
+        rows = slice(part * 200, (part + 1) * 200)
+        columns = {"id": np.arange(ROWS)[rows], "x": pa.array(features[rows].tolist())}
+        path = folder / f"day={part}" / "rows.parquet"
+        pyarrow.parquet.write_table(pa.table(columns), path, row_group_size=30)
+
+
 def read(folder: Path) -> Any:
     """All rows of a folder, in the order of its files' names."""
     import pyarrow as pa
@@ -65,6 +78,31 @@ def test_rows_of_a_file_come_with_their_predictions_in_order(
 
 
 @pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("rows_of_a_block", [25, 70, 2**14])
+def test_row_groups_of_many_files_stay_in_order(
+    exported: tuple[Path, Any],
+    features: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rows_of_a_block: int,
+) -> None:
+    """However many row groups a task reads, and with what the folders' names tell."""
+    from autotune.on_ray import reading, score_files
+
+    monkeypatch.setattr(reading, "ROWS_OF_A_BLOCK", rows_of_a_block)
+    in_hive(tmp_path / "rows", features)
+    tasks = reading.RowGroups(tmp_path / "rows").get_read_tasks(1)
+    assert len(tasks) == {25: 35, 70: 15, 2**14: 5}[rows_of_a_block]
+    assert score_files(exported[0], tmp_path / "rows", tmp_path / "out") == ROWS
+    table = read(tmp_path / "out")
+    expected = exported[1].predict(features, verbose=0)
+    predictions = np.array(table["prediction"].to_pylist(), np.float32)
+    np.testing.assert_allclose(predictions, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(table["id"].to_numpy(), np.arange(ROWS))
+    np.testing.assert_array_equal(table["day"].to_numpy(), np.repeat(np.arange(5), 200))
+
+
+@pytest.mark.usefixtures("cluster")
 def test_rows_that_do_not_fit_leave_nothing_behind(
     exported: tuple[Path, Any], features: Any, tmp_path: Path
 ) -> None:
@@ -78,7 +116,7 @@ def test_rows_that_do_not_fit_leave_nothing_behind(
 
 
 def test_what_cannot_be_read_or_written_is_refused_before_any_cluster(
-    exported: tuple[Path, Any], tmp_path: Path
+    exported: tuple[Path, Any], features: Any, tmp_path: Path
 ) -> None:
     """Neither a folder that is there already, nor rows that are not, start a cluster."""
     from autotune.on_ray import score_files
@@ -89,3 +127,14 @@ def test_what_cannot_be_read_or_written_is_refused_before_any_cluster(
         score_files(exported[0], tmp_path / "rows.parquet", tmp_path / "a" / "b")
     with pytest.raises(InvalidSample, match=r"not found"):
         score_files(exported[0], tmp_path / "rows.parquet", tmp_path / "out")
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InvalidSample, match=r"cannot be read as rows"):
+        score_files(exported[0], tmp_path / "rows.parquet", tmp_path / "out")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InvalidSample, match=r"no \.parquet files"):
+        score_files(exported[0], tmp_path / "folder", tmp_path / "out")
+    write_parquet(tmp_path / "folder" / "rows.parquet", features[:0])
+    np.save(tmp_path / "rows.npy", features[:0])
+    for rows in ("folder", "rows.npy"):
+        with pytest.raises(InvalidSample, match="has no rows"):
+            score_files(exported[0], tmp_path / rows, tmp_path / "out")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.rays import ON_RAY
+from tests.servers import free_port
 
 pytestmark = [*ON_RAY, pytest.mark.needs("onnxruntime")]
 
@@ -25,9 +25,7 @@ def port(cluster: Any) -> Iterator[int]:
     """Ray Serve, on a port of this machine."""
     from ray import serve
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number = int(free.getsockname()[1])
+    number = free_port()
     serve.start(http_options={"host": "127.0.0.1", "port": number})
     yield number
     serve.shutdown()

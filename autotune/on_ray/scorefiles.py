@@ -9,21 +9,17 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet
 import ray
 import ray.data
 
-from autotune.errors import EnvironmentFault, InvalidInput, InvalidSample, one_line
+from autotune.errors import EnvironmentFault, InvalidInput
 from autotune.files import cannot_write
-from autotune.nesting import head
+from autotune.on_ray.reading import as_dataset, read
 from autotune.on_ray.scoring import score
-from autotune.on_ray.tables import as_column
 from autotune.probe import error_of
-from autotune.rowfiles import read_rows
 from autotune.worker import Reply
 
-ROWS_OF_A_BLOCK = 2**14
 _OURS = re.compile(r"^autotune\.errors\.(\w+): (.+)$", re.MULTILINE)
 
 
@@ -58,11 +54,11 @@ def score_files(
         EnvironmentFault: The cluster cannot be reached, or files cannot be written.
     """
     _check_out(out)
-    _check_rows(rows)
+    source = read(rows)
     new = out.absolute().with_name(f".{out.name[:80]}.{secrets.token_hex(6)}")
     try:
         with _cluster(address):
-            scored = score(_read(rows), tuned, imports=imports, unsafe=unsafe)
+            scored = score(as_dataset(source), tuned, imports=imports, unsafe=unsafe)
             scored.context.execution_options.preserve_order = True
             with _as_our_errors():
                 scored.write_parquet(str(new))
@@ -99,35 +95,6 @@ def _cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def _check_rows(rows: Path) -> None:
-    if not rows.exists():
-        raise InvalidSample(f"Sample file not found: {rows}.")
-    if rows.is_dir() and not any(rows.glob("**/*.parquet")):
-        raise InvalidSample(f"{rows} holds no .parquet files.")
-
-
-def _read(rows: Path) -> ray.data.Dataset:
-    if rows.suffix.lower() == ".parquet" or rows.is_dir():
-        try:
-            return ray.data.read_parquet(str(rows.absolute()))
-        except (pa.ArrowException, ray.exceptions.RayError) as error:
-            raise InvalidSample(f"{rows} cannot be read as rows: {one_line(error)}") from error
-    values = read_rows(rows)
-    columns = dict(values) if isinstance(values, dict) else {"data": values}
-    count = len(next(iter(columns.values())))
-    return ray.data.from_arrow(
-        [
-            pa.table(
-                {
-                    name: as_column(head(all_, ROWS_OF_A_BLOCK, start))
-                    for name, all_ in columns.items()
-                }
-            )
-            for start in range(0, max(1, count), ROWS_OF_A_BLOCK)
-        ]
-    )
 
 
 @contextlib.contextmanager
