@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import optree
 
-from autotune.engines import Engine
+from autotune.engines import Engine, Session
 from autotune.errors import is_out_of_memory, one_line
 from autotune.nesting import Array, Joiner, Nested, head, join
 from autotune.pace import Pace
@@ -64,7 +64,8 @@ class Runner:
         self.is_plain = engine.thread_safe and self.any_size
         self._sizes: Sequence[int] = ()
         if self.any_size:
-            self._warm_up(example, WARM_UP_SIZES)
+            # A session's program comes with its file: its first answer need not wait for others.
+            self._warm_up(example, () if isinstance(engine, Session) else WARM_UP_SIZES)
         else:
             sizes = {1, *(size // part for part in SMALLER)}
             fitting = sorted(size for size in sizes if 1 <= size <= pace.limit)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from autotune import backends, engines
-from autotune.engines import Engine
+from autotune.engines import Engine, Session
 from autotune.errors import EngineUnavailable, InvalidSample
 from autotune.fingerprint import Here, look_around
 from autotune.nesting import Array, Nested, flatten, revive
@@ -183,7 +183,7 @@ class ExportedSource:
 class _Rearranged:
     """Brings inputs into the nesting that was exported: by name, or in the model's order."""
 
-    def __init__(self, engine: Engine, layout: object, names: Sequence[str]) -> None:
+    def __init__(self, engine: Session, layout: object, names: Sequence[str]) -> None:
         self.thread_safe = engine.thread_safe
         self.compiles_per_shape = engine.compiles_per_shape
         self.survives_shortage = engine.survives_shortage
@@ -197,6 +197,13 @@ class _Rearranged:
 
     def __call__(self, batch: Nested) -> Nested:
         """Run one batch."""
+        return self._engine(self._arranged(batch))
+
+    def release(self, example: Nested) -> None:
+        """Let go of the memory that the session keeps."""
+        self._engine.release(self._arranged(example))
+
+    def _arranged(self, batch: Nested) -> Nested:
         arrays: dict[int, Array] = {}
         named = (
             batch
@@ -210,4 +217,4 @@ class _Rearranged:
                     f"{', '.join(self._place_of)}. Give them so."
                 )
             arrays[self._place_of[name]] = array
-        return self._engine(revive(self._layout, arrays.__getitem__))
+        return revive(self._layout, arrays.__getitem__)

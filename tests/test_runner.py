@@ -74,6 +74,19 @@ def test_an_engine_for_any_size_runs_batches_as_they_are() -> None:
     assert runner.at_most(17) == 17
 
 
+def test_a_session_is_ready_as_it_is() -> None:
+    """What runs an exported model has its program already: the first batch is the first call."""
+
+    class Opened(Doubler):
+        def release(self, example: Any) -> None:
+            """Nothing is kept."""
+
+    engine = Opened()
+    runner = runner_of(engine)[0]
+    runner.run(numbered(0, 13), 13, strict=False)
+    assert engine.sizes == [13]
+
+
 def test_the_largest_size_that_is_ready_is_run() -> None:
     """Up to a limit, there is always one."""
     runner = runner_of(Doubler(compiles_per_shape=True))[0]
