@@ -132,7 +132,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "report.captions": (6, "curves records report.words units", ""),
     "report.repeating": (6, "curves engines goal records report.words", ""),
     "report.series": (6, "curves records report.words units", ""),
-    "report.text": (6, "curves engines outcomes records report.words units", "rich"),
+    "report.speeds": (6, "curves records report.words units", "rich"),
     "requirements": (6, "engines records", ""),
     "runner": (6, "engines errors nesting pace stats", "numpy optree"),
     "artifact": (7, "engines errors files matching records requirements", "msgspec"),
@@ -153,12 +153,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "refining": (7, "bounds judging ladder outcomes standing", ""),
     "report.axes": (7, "report.series", "altair"),
-    "report.facts": (
-        7,
-        "curves records report.repeating report.series report.text report.words units",
-        "",
-    ),
-    "report.markdown": (7, "curves records report.repeating report.text report.words units", ""),
+    "report.text": (7, "engines outcomes records report.speeds report.words units", "rich"),
     "service": (7, "errors judging outcomes records runner splitting", "msgspec numpy"),
     "bench": (
         8,
@@ -168,6 +163,12 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "on_ray.kinds": (8, "fingerprint matching records", ""),
     "queue_simulation": (8, "interpreter scheduling service", ""),
     "report.drawing": (8, "report.axes report.looks report.series report.words units", "altair"),
+    "report.facts": (
+        8,
+        "curves records report.repeating report.series report.text report.words units",
+        "",
+    ),
+    "report.markdown": (8, "curves records report.repeating report.text report.words units", ""),
     "serving": (8, "errors fallback outcomes records runner scheduling units", ""),
     "sources": (
         8,
@@ -333,7 +334,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "artifact commands.options plan plan_report records service terminal units",
         "typer",
     ),
-    "commands.predict": (18, "commands.options errors loading on_ray rowfiles scoring", "typer"),
+    "commands.predict": (18, "commands.options loading on_ray rowfiles scoring", "typer"),
     "commands.report": (18, "artifact commands.options records report report.writing", "typer"),
     "commands.show": (18, "artifact commands.options records report terminal", "typer"),
     "commands.tune": (

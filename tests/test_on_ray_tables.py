@@ -132,6 +132,17 @@ def test_only_what_is_kept_stands_beside_the_outputs(table: Any) -> None:
     assert found["prediction"].type.shape == (2, 2)
 
 
+def test_what_is_kept_is_no_input_unless_it_has_its_name() -> None:
+    """Where no column has an input's name, all others are the values of the only input."""
+    import pyarrow as pa
+
+    table = pa.table({"id": [7, 8], "a": [1.0, 2.0], "b": [3.0, 4.0]})
+    found = arrange([X], keep=["id"]).to_inputs(table)
+    assert {name: list(values) for name, values in found.items()} == {"a": [1, 2], "b": [3, 4]}
+    named = pa.table({"id": [7, 8], "x": [1.0, 2.0]})
+    assert list(arrange([X], keep=["x"]).to_inputs(named)) == ["x"]
+
+
 def test_several_outputs_are_columns_by_name(table: Any) -> None:
     """A dict of outputs becomes `output.name` each, text among them."""
     outputs = {"label": np.array(["a", "b", "c"]), "score": np.ones((3, 1), np.float32)}

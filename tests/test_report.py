@@ -17,6 +17,7 @@ from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory
 from autotune.recommend import recommend, rounds_of
 from autotune.records import Baseline, Machine, ModelInfo, TuningRecord
 from autotune.report import comparison, printable, summary
+from autotune.report.speeds import Speeds
 from autotune.standing import Standing
 from tests.blocks import blocks_of
 from tests.tunings import MODEL, replaced
@@ -24,9 +25,9 @@ from tests.tunings import MODEL, replaced
 HOSTILE = "\x1b[31mred\x1b[0m\r\n\x07over [bold]here[/bold] \u202e\x9b2J"
 
 
-def shown(renderable: RenderableType) -> str:
-    """What a terminal of great width would be sent."""
-    console = Console(file=io.StringIO(), width=1000, color_system=None)
+def shown(renderable: RenderableType, width: int = 1000) -> str:
+    """What a terminal would be sent, of great width unless another is asked for."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as capture:
         console.print(renderable)
     return capture.get()
@@ -158,6 +159,34 @@ def test_the_curve_has_a_row_a_size_and_a_column_a_lane() -> None:
         ["32", "model", "error"],
         ["64", "out", "of", "memory"],
     ]
+
+
+def many_lanes() -> TuningRecord:
+    """Six engines, the last the fastest and the first the answer, and one that fails."""
+    measured = tuple(
+        Measurement(Candidate(size, f"engine{i}", concurrency=2), (size / 1e6 / (1 + i), 1e-3))
+        for i in range(6)
+        for size in (8, 1024)
+    )
+    record = tuned(outcomes=(*measured, Failure(Candidate(8, "slow"), kind="timeout")))
+    return changed(record, batch_size=8, engine="engine0", concurrency=2)
+
+
+@pytest.mark.parametrize("width", [70, 80, 81, 100, 120, 200, 1000])
+def test_lanes_that_do_not_fit_have_a_line_each(width: int) -> None:
+    """Nothing is cut off: the answer's lane and the fastest are columns, the others told below."""
+    text = shown(Speeds(many_lanes()), width)
+    by_size, _, below = text.partition("also tried, each at its best")
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert "> " in by_size
+    inside = {i for i in range(6) if f"engine{i}" in by_size}
+    assert inside == {0, *range(7 - len(inside), 6)}
+    listed = [line.split()[0].rstrip(",") for line in below.splitlines()[1:]]
+    missing = [f"engine{i}" for i in reversed(range(6)) if i not in inside]
+    assert listed == [*missing, *(["slow"] if "slow" not in by_size else [])]
+    assert ("timeout" in by_size) == ("slow" in by_size)
+    assert (below == "") == (width >= 200)
 
 
 def test_repeated_probes_are_one_figure() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Annotated
 import typer
 
 from autotune.commands.options import Imports, Json, Quiet, Tuned, Unsafe
-from autotune.errors import InvalidInput
 
 
 def predict(
@@ -74,7 +74,8 @@ def _on_ray(
 ) -> int:
     from autotune.on_ray import score_files
 
-    if keep:
-        raise InvalidInput("--keep is not for --ray: there all columns are carried over.")
+    if not logging.getLogger("autotune").isEnabledFor(logging.INFO):
+        for name in ("ray", "ray.data"):  # a screenful, of which an error is told again
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     where = None if address == "local" else address
-    return score_files(tuned, rows, out, where, imports=imports, unsafe=unsafe)
+    return score_files(tuned, rows, out, where, keep=keep or None, imports=imports, unsafe=unsafe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import secrets
 import shutil
@@ -29,6 +30,7 @@ def score_files(
     out: Path,
     address: str | None = None,
     *,
+    keep: Sequence[str] | None = None,
     imports: Sequence[str] = (),
     unsafe: bool = False,
 ) -> int:
@@ -43,6 +45,8 @@ def score_files(
             `.npz`, which this one reads.
         out: A folder that is not there yet, on storage that all machines share.
         address: Of a Ray cluster, "auto" for one that runs on this machine; None to start one here.
+        keep: Columns that are written beside the predictions, and are not given to the model unless
+            one of its inputs has that name; None for all columns, which are given to it as well.
         imports: Modules that define the model's own classes.
         unsafe: Allow Python code in the model. Only for folders you trust.
 
@@ -58,7 +62,7 @@ def score_files(
     new = out.absolute().with_name(f".{out.name[:80]}.{secrets.token_hex(6)}")
     try:
         with _cluster(address):
-            scored = score(as_dataset(source), tuned, imports=imports, unsafe=unsafe)
+            scored = score(as_dataset(source), tuned, keep=keep, imports=imports, unsafe=unsafe)
             scored.context.execution_options.preserve_order = True
             with _as_our_errors():
                 scored.write_parquet(str(new))
@@ -84,11 +88,12 @@ def _cluster(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    level = logging.getLogger("ray").getEffectiveLevel()  # which `init` would set anew
     try:
         if address is None:
-            ray.init("local", include_dashboard=False)
+            ray.init("local", include_dashboard=False, logging_level=level)
         else:
-            ray.init(address)
+            ray.init(address, logging_level=level)
     except (ConnectionError, ValueError) as error:
         raise EnvironmentFault(f"No Ray cluster at {address!r}: {error}") from error
     try:

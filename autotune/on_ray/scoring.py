@@ -42,7 +42,8 @@ def score(
         dataset: Rows, with columns of numbers, text, lists or tensors.
         tuned: A tuned folder. Machines that do not share its storage get it sent.
         columns: The column or columns that become each input of the model, by its name; None for
-            the columns of these names, else all columns as the values of the only input.
+            the columns of these names, else all that are not in `keep` as the values of the only
+            input.
         output: Name of the new column; several outputs are `output.name` each. A row of shape
             `()` is a number, of any other a tensor, as `model.predict` gives it.
         keep: Columns that stay beside the predictions; None for all. To leave out what is large

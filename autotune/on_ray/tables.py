@@ -27,7 +27,7 @@ class Arrangement:
     Attributes:
         inputs: The model's inputs; empty where the record does not tell them.
         columns: The column or columns that become each input, by its name; None for those of the
-            same names, else for all columns as the values of the only input.
+            same names, else for all columns that are not in `keep` as the values of the only input.
         output: Name of the output's column, and the first part of those of several.
         keep: Columns that stand beside the outputs; None for all.
     """
@@ -45,8 +45,9 @@ class Arrangement:
         """
         if self.columns is None:
             names = [spec.name for spec in self.inputs]
-            by_name = names and set(names) <= set(table.column_names)
-            return Table(_read(table, names if by_name else table.column_names))
+            if not names or not set(names) <= set(table.column_names):
+                names = [name for name in table.column_names if name not in (self.keep or ())]
+            return Table(_read(table, names))
         arranged = {
             spec.name: _one_input(spec, _read(table, self.columns[spec.name]))
             for spec in self.inputs

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from autotune.curves import Point, curves_of
 from autotune.engines import REDUCIBLE
 from autotune.outcomes import Candidate, Measurement
 from autotune.records import Baseline, Recommendation, TuningRecord
 from autotune.report import words
+from autotune.report.speeds import Speeds
 from autotune.report.words import printable
 from autotune.units import format_bytes, format_rate, format_seconds
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
+
+TIED = 3  # are named
 
 
 def summary(record: TuningRecord) -> RenderableType:
@@ -28,7 +29,7 @@ def summary(record: TuningRecord) -> RenderableType:
     if chosen:
         parts.insert(0, Text(printable(chosen.reason), style="bold"))
     parts.append(Text())
-    parts.append(_curve(record))
+    parts.append(Speeds(record))
     parts.extend(Text(f"Note: {printable(note)}", style="yellow") for note in words.notes(record))
     return Group(*parts)
 
@@ -49,7 +50,7 @@ def _facts(record: TuningRecord) -> list[str]:
             facts.append(f"memory     {format_bytes(chosen.peak_bytes)} at the peak{allowed}")
         facts += _asides(record)
         if chosen.tied:
-            facts.append("tied with  " + printable("; ".join(map(str, chosen.tied))))
+            facts.append(f"tied with  {printable(_some(chosen.tied))}")
         facts.append(f"confidence {words.confidence(chosen)}")
     if record.model:
         facts.append(
@@ -60,6 +61,11 @@ def _facts(record: TuningRecord) -> list[str]:
         facts.append(f"machine    {printable(machine.device)}, {machine.cpu_count} processors")
     facts.append(f"effort     {words.effort(record)}")
     return facts
+
+
+def _some(candidates: Sequence[Candidate]) -> str:
+    names, more = list(map(str, candidates[:TIED])), len(candidates) - TIED
+    return "; ".join([*names, f"{more} more"] if more > 0 else names)
 
 
 def elsewhere(record: TuningRecord) -> str:
@@ -105,36 +111,6 @@ def _against(baseline: Baseline, chosen: Recommendation) -> str:
     name, times = words.baseline_name(baseline.candidate), words.times_faster(chosen, baseline)
     speed = format_rate(baseline.rows_per_s)
     return f"           {times} times {name} of {baseline.candidate.batch_size:,} rows, {speed}"
-
-
-def _curve(record: TuningRecord) -> Table:
-    """A row a batch size, a column an engine and concurrency."""
-    from rich.table import Table
-    from rich.text import Text
-
-    curves = curves_of(record)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("batch size", justify="right")
-    for curve in curves:
-        table.add_column(Text(printable(curve.name)), justify="right")
-    by_candidate = {point.candidate: point for curve in curves for point in curve.points}
-    chosen = record.recommendation.candidate if record.recommendation else None
-    for size in sorted({candidate.batch_size for candidate in by_candidate}):
-        row = [Text(str(size))]
-        for engine, concurrency, threads in (curve.lane for curve in curves):
-            candidate = Candidate(size, engine, concurrency=concurrency, threads=threads)
-            text, is_chosen = _cell(by_candidate.get(candidate)), candidate == chosen
-            row.append(Text(f"> {text}" if is_chosen else text, style="bold" * is_chosen))
-        table.add_row(*row)
-    return table
-
-
-def _cell(point: Point | None) -> str:
-    if point is None:
-        return ""
-    if point.rows_per_s is None:
-        return point.outcome.replace("_", " ")
-    return format_rate(point.rows_per_s)
 
 
 def comparison(rows: int, timings: Sequence[Timed]) -> RenderableType:
