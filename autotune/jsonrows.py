@@ -85,14 +85,14 @@ def _array(rows: Any, wanted: Input) -> Array:
     if wanted.dtype == "string":
         return array  # `check_inputs` refuses what is no text
     dtype = np.dtype("float32" if wanted.dtype == "bfloat16" else wanted.dtype)
-    if not _keeps_value(array, dtype):
+    if not keeps_value(array, dtype):
         got = "other things than numbers" if array.dtype.kind in "OUS" else array.dtype.name
         raise InvalidSample(f"Input {wanted.name!r} wants {dtype.name}, but got {got}.")
     with np.errstate(over="ignore"):  # 1e300 is infinite as a float32, as for Keras
         return array.astype(dtype, copy=False)
 
 
-def _keeps_value(array: Array, dtype: np.dtype[Any]) -> bool:
+def keeps_value(array: Array, dtype: np.dtype[Any]) -> bool:
     """Whether numbers mean the same in a dtype: no fraction is cut, no integer wraps around."""
     if dtype.kind in "iu" and array.dtype.kind in "iu":
         limits = np.iinfo(dtype)

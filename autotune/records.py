@@ -190,6 +190,12 @@ class Machine(Struct, frozen=True, kw_only=True):
     system: str
     versions: dict[str, str]
 
+    @property
+    def whole_cpus(self) -> int:
+        """Processors that can be reserved: within the quota, of which a part is none."""
+        quota = self.cpu_count if self.cpu_quota is None else int(self.cpu_quota)
+        return max(1, min(self.cpu_count, quota))
+
 
 class Loaded(Struct, frozen=True, kw_only=True):
     """What is known once model and rows are ready to be measured.

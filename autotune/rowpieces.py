@@ -110,8 +110,9 @@ def _told(path: Path, pieces: Iterator[Piece]) -> Iterator[Piece]:
 
 
 def _whole(arrays: Nested, how: Cut) -> RowFile:
-    first = leaves_of(arrays)[0]
-    rows = len(first) if first.ndim else 0  # a number alone is refused by who takes it
+    leaves = leaves_of(arrays)
+    # A number alone, and arrays of unequal length, are refused by who takes them.
+    rows = max(map(len, leaves)) if all(leaf.ndim for leaf in leaves) else 0
     parts = cut(arrays, rows, how.rows) if rows else iter([arrays])
     return RowFile(rows, (Piece(part, {}) for part in parts))
 

@@ -78,7 +78,8 @@ def limits_for(record: TuningRecord, engines: Sequence[str] = ()) -> ServingLimi
     halves = {largest // part for part in SMALLER if largest >= part}
     budget_s = record.goal.latency_budget_s
     full_queue_s = schedule.max_queue_rows / chosen.rows_per_s
-    all_cpus = record.machine.cpu_count if record.machine else None
+    wanted = way.concurrency * way.threads if way.threads else None
+    most = record.machine.whole_cpus if record.machine else wanted
     return ServingLimits(
         way=way,
         batch_size=largest,
@@ -88,7 +89,7 @@ def limits_for(record: TuningRecord, engines: Sequence[str] = ()) -> ServingLimi
         queue_rows=schedule.max_queue_rows,
         deadline_s=budget_s or _PATIENCE * full_queue_s,
         rows_per_s=chosen.rows_per_s,
-        cpus=way.concurrency * way.threads if way.threads else all_cpus,
+        cpus=min(wanted, most) if wanted and most else most,
         reasons=_reasons(record, chosen, schedule, curve),
     )
 

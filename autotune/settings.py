@@ -27,11 +27,12 @@ from autotune.errors import InvalidInput, one_line
 PYPROJECT = "pyproject.toml"
 # What lets a file's author run code. A project that one has only just cloned must not bring these
 # along unseen, so they count in a file that is named.
-RUNS_CODE = ("import", "unsafe-load")
+RUNS_CODE = ("import", "unsafe-load", "ray")  # a cluster may send code too
 
 _KINDS = {
     bool: "true or false",
     int: "a whole number",
+    float: "a number",
     str: "text in quotes",
     Path: "a path in quotes",
     list[str]: 'a list of texts, such as ["a", "b"]',

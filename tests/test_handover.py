@@ -218,6 +218,17 @@ def test_what_was_written_is_clean(tuned_folder: Path, tmp_path: Path, target: s
         assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.needs("ruff")
+@pytest.mark.parametrize("target", PYTHON)
+def test_a_service_opens_the_model_as_it_was_opened_here(
+    tuned_folder: Path, tmp_path: Path, target: str
+) -> None:
+    """Modules of the model's own classes, and the leave to run its code, stand in the service."""
+    hand_over(tuned_folder, target, tmp_path / "out", imports=["json"], unsafe=True)
+    text = "".join(path.read_text() for path in (tmp_path / "out").glob("*.py"))
+    assert ', imports=["json"], unsafe=True)' in text
+
+
 def test_the_command_says_what_it_wrote(
     tuned_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -122,7 +122,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "engines errors exports footprint judging nesting outcomes parity workload",
         "keras",
     ),
-    "on_ray.reading": (6, "errors nesting on_ray.tables rowfiles", "pyarrow ray"),
+    "on_ray.reading": (6, "errors nesting on_ray.tables rowpieces", "pyarrow ray"),
     "recommend": (
         6,
         "comparing confirming errors goal judging outcomes racing records standing units",
@@ -269,7 +269,8 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "on_ray.serving": (
         15,
-        "answers artifact errors nesting on_ray.packing on_ray.sizing predictor records scheduling",
+        "answers artifact errors jsonrows nesting on_ray.packing on_ray.sizing predictor records "
+        "scheduling",
         "msgspec numpy ray starlette",
     ),
     "on_ray.shipping": (
@@ -346,7 +347,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "commands.verify": (18, "commands.options findings rowfiles terminal units verifying", "typer"),
     "on_ray.scorefiles": (
         18,
-        "errors files on_ray.reading on_ray.scoring probe worker",
+        "artifact errors files on_ray.reading on_ray.scoring probe worker",
         "pyarrow ray",
     ),
     "cli": (

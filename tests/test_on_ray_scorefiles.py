@@ -91,8 +91,9 @@ def test_row_groups_of_many_files_stay_in_order(
 
     monkeypatch.setattr(reading, "ROWS_OF_A_BLOCK", rows_of_a_block)
     in_hive(tmp_path / "rows", features)
-    tasks = reading.RowGroups(tmp_path / "rows").get_read_tasks(1)
-    assert len(tasks) == {25: 35, 70: 15, 2**14: 5}[rows_of_a_block]
+    source = reading.read(tmp_path / "rows")
+    assert isinstance(source, reading.RowGroups)
+    assert len(source.get_read_tasks(1)) == {25: 35, 70: 15, 2**14: 5}[rows_of_a_block]
     assert score_files(exported[0], tmp_path / "rows", tmp_path / "out") == ROWS
     table = read(tmp_path / "out")
     expected = exported[1].predict(features, verbose=0)

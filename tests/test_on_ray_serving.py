@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autotune.errors import InvalidSample
 from tests.rays import ON_RAY
 from tests.servers import free_port
 
@@ -135,3 +136,26 @@ def test_too_many_requests_are_turned_away_with_503(port: int, exported: tuple[P
         if status == 200:
             found = np.array(answer["predictions"], np.float32)
             np.testing.assert_allclose(found, expected[index : index + 1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "fits"),
+    [
+        ([[255, 0]], "uint8", True),
+        ([[300, -1]], "uint8", False),
+        ([[2**33]], "int32", False),
+        ([[1.5]], "int32", False),
+        ([[7]], "float32", True),
+        ([[True]], "float32", False),
+        ([[1.5]], "bfloat16", True),
+    ],
+)
+def test_numbers_keep_their_value_or_are_refused(values: Any, dtype: str, fits: bool) -> None:
+    """No integer wraps around, and no fraction is let through to an input of integers."""
+    from autotune.on_ray.serving import _as_array
+
+    if fits:
+        assert _as_array(values, dtype).tolist() == values
+    else:
+        with pytest.raises(InvalidSample, match=f"wants {dtype}"):
+            _as_array(values, dtype)

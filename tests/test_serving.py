@@ -58,6 +58,16 @@ def test_without_threads_the_record_tells_the_processors() -> None:
     assert limits_for(replaced(made, machine=None)).cpus is None
 
 
+@pytest.mark.parametrize(("threads", "quota", "cpus"), [(None, 1.5, 1), (1, 1.5, 1), (1, None, 2)])
+def test_no_more_processors_are_asked_for_than_the_quota_gives(
+    threads: int | None, quota: float | None, cpus: int
+) -> None:
+    """A cluster counts whole processors, and would look for ever for more than there are."""
+    way = Candidate(8, concurrency=2, threads=threads)
+    machine = replaced(XEON, cpu_count=64 if threads is None else 2, cpu_quota=quota)
+    assert limits_for(replaced(record_of(way, call_s=0.001), machine=machine)).cpus == cpus
+
+
 def test_another_engine_gives_the_numbers_where_a_server_runs_that() -> None:
     """What was measured with the server's engine counts, though another was recommended."""
     from tests.tunings import recommending, tuned_on

@@ -24,6 +24,7 @@ COMMANDS = {
         "sample": Option("sample", Path),
         "import": Option("imports", list[str]),
         "unsafe-load": Option("unsafe_load", bool),
+        "ray": Option("ray", str),
         "quiet": Option("quiet", bool),
     },
     "show": {"quiet": Option("quiet", bool)},
@@ -163,7 +164,7 @@ def test_files_that_are_none_are_refused(write: Callable[[str, str], Path]) -> N
         read(write("pyproject.toml", "[tool.x]"), COMMANDS)
 
 
-@pytest.mark.parametrize("text", ["import = ['evil']", "unsafe-load = true"])
+@pytest.mark.parametrize("text", ["import = ['evil']", "unsafe-load = true", "ray = 'evil:1'"])
 def test_what_runs_code_counts_only_in_a_file_that_is_named(
     write: Callable[[str, str], Path], text: str
 ) -> None:

@@ -57,10 +57,17 @@ def values_of(order: Order, limits: ServingLimits) -> dict[str, object]:
         **comments,
         "retry_after_s": max(1, math.ceil(limits.queue_rows / limits.rows_per_s)),
         "cpus": limits.cpus or 1,
+        "load_options": _load_options(order),
         "version": __version__,
         "origin": comment(origin(order.record, limits)),
         "table": table(limits),
     }
+
+
+def _load_options(order: Order) -> str:
+    """What the service's call of `autotune.load` needs beside the folder, as Python source."""
+    imports = f", imports={literal(list(order.imports))}" if order.imports else ""
+    return imports + (", unsafe=True" if order.unsafe else "")
 
 
 _TITLES = {

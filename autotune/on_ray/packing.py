@@ -155,7 +155,9 @@ def _remove_unless_used(folder: Path) -> None:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
+        gone = folder.with_name(f".{secrets.token_hex(6)}")
+        folder.rename(gone)  # who is killed now leaves nothing half under its name
+        shutil.rmtree(gone, ignore_errors=True)
     except BlockingIOError:
         pass
     finally:

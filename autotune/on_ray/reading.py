@@ -3,43 +3,50 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.dataset
 import pyarrow.parquet
 import ray.data
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
+from autotune import rowpieces
 from autotune.errors import InvalidSample, one_line
-from autotune.nesting import head
+from autotune.nesting import Nested
 from autotune.on_ray.tables import as_column
-from autotune.rowfiles import read_rows
 
 ROWS_OF_A_BLOCK = 2**14
+NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
-def read(rows: Path) -> Source:
+def read(rows: Path, keep: Sequence[str] = (), inputs: Sequence[str] = ()) -> Source:
     """Open a file of rows, or all `.parquet` files of a folder in the order of their names.
 
-    A folder's `name=value` folders become columns, as Hive has them. No cluster is needed yet.
+    A folder's `name=value` folders become columns, as Hive has them; what begins with a dot or an
+    underscore is left out. No cluster is needed yet.
+
+    Args:
+        rows: The file or the folder.
+        keep: Columns that are to be kept beside the predictions.
+        inputs: Names of the model's inputs.
 
     Raises:
         InvalidSample: There are no rows, or they cannot be read.
     """
     if not rows.exists():
         raise InvalidSample(f"Sample file not found: {rows}.")
+    how = rowpieces.Cut(ROWS_OF_A_BLOCK, keep, inputs)
     if rows.is_dir() or rows.suffix.lower() == ".parquet":
-        return RowGroups(rows.absolute())
-    values = read_rows(rows)
-    columns = dict(values) if isinstance(values, dict) else {"data": values}
-    count = len(next(iter(columns.values())))
-    _check_any(rows, count)
-    return [_block(columns, start) for start in range(0, count, ROWS_OF_A_BLOCK)]
+        return RowGroups(rows.absolute(), how)
+    blocks = [_block(rows, piece) for piece in rowpieces.open_rows(rows, how).pieces]
+    _check_any(rows, sum(map(len, blocks)))
+    return blocks
 
 
 def as_dataset(source: Source) -> ray.data.Dataset:
@@ -49,9 +56,13 @@ def as_dataset(source: Source) -> ray.data.Dataset:
     return ray.data.from_arrow(source)
 
 
-def _block(columns: dict[str, Any], start: int) -> pa.Table:
-    parts = {name: head(values, ROWS_OF_A_BLOCK, start) for name, values in columns.items()}
-    return pa.table({name: as_column(part) for name, part in parts.items()})
+def _block(rows: Path, piece: rowpieces.Piece) -> pa.Table:
+    found: Nested = piece.inputs
+    arrays = dict(found) if isinstance(found, Mapping) else {"data": found}
+    counts = {len(array) if array.ndim else -1 for array in arrays.values()}
+    if len(counts) != 1 or -1 in counts:
+        raise InvalidSample(f"{rows} holds arrays that have not the same number of rows.")
+    return pa.table({**piece.kept, **{name: as_column(array) for name, array in arrays.items()}})
 
 
 def _check_any(rows: Path, count: int) -> None:
@@ -68,23 +79,25 @@ class Piece:
         groups: Their numbers.
         rows: How many they have.
         size_bytes: Of their columns before they were compressed.
-        constants: Columns that the names of folders tell, of one value and its type each.
+        constants: Columns that the names of folders tell, of one value each.
+        columns: All columns in order, which is the same for all files.
     """
 
     path: str
     groups: tuple[int, ...]
     rows: int
     size_bytes: int
-    constants: tuple[tuple[str, pa.Scalar], ...]
+    constants: Mapping[str, int | str | None]
+    columns: tuple[str, ...]
 
     def read(self) -> Iterator[pa.Table]:
         """Yield the rows in tables of `ROWS_OF_A_BLOCK` at most."""
         with pyarrow.parquet.ParquetFile(self.path) as file:
             for batch in file.iter_batches(ROWS_OF_A_BLOCK, row_groups=list(self.groups)):
                 table = pa.Table.from_batches([batch])
-                for name, value in self.constants:
+                for name, value in self.constants.items():
                     table = table.append_column(name, pa.repeat(value, len(table)))
-                yield table
+                yield table.select(self.columns)
 
 
 class RowGroups(Datasource):  # type: ignore[misc]  # Ray's class has no types
@@ -94,13 +107,14 @@ class RowGroups(Datasource):  # type: ignore[misc]  # Ray's class has no types
     the order is to be preserved (Ray 2.60).
     """
 
-    def __init__(self, rows: Path) -> None:
+    def __init__(self, rows: Path, how: rowpieces.Cut) -> None:
         super().__init__()
         try:
             self._pieces = _pieces_of(rows)
         except (pa.ArrowException, OSError) as error:
             raise InvalidSample(f"{rows} cannot be read as rows: {one_line(error)}") from error
         _check_any(rows, sum(piece.rows for piece in self._pieces))
+        how.columns(rows, self._pieces[0].columns)
 
     def estimate_inmemory_data_size(self) -> int:
         """Return the bytes of all columns, as the files tell them."""
@@ -122,37 +136,60 @@ class RowGroups(Datasource):  # type: ignore[misc]  # Ray's class has no types
 
 
 def _pieces_of(rows: Path) -> list[Piece]:
-    files = sorted(rows.glob("**/*.parquet")) if rows.is_dir() else [rows]
+    files = sorted(_files_of(rows)) if rows.is_dir() else [rows]
     if not files:
         raise InvalidSample(f"{rows} holds no .parquet files.")
-    dataset = pyarrow.dataset.dataset(
-        list(map(str, files)), format="parquet", partitioning="hive", partition_base_dir=str(rows)
-    )
+    columns: tuple[str, ...] = ()
     pieces = []
-    for file in dataset.get_fragments():
-        keys = pyarrow.dataset.get_partition_keys(file.partition_expression)
-        types = {name: dataset.schema.field(name).type for name in keys}
-        constants = tuple((name, pa.scalar(keys[name], types[name])) for name in keys)
-        groups = [group for group in file.row_groups if group.num_rows]
-        pieces += [
-            Piece(
-                file.path,
-                tuple(group.id for group in part),
-                sum(group.num_rows for group in part),
-                sum(group.total_byte_size for group in part),
-                constants,
-            )
-            for part in _parts(groups)
-        ]
+    for file, constants in zip(files, _told_by_folders(rows, files), strict=True):
+        with pyarrow.parquet.ParquetFile(file) as opened:
+            own, metadata = opened.schema_arrow.names, opened.metadata
+        told = {name: value for name, value in constants.items() if name not in own}
+        columns = columns or (*own, *told)
+        if {*own, *told} != set(columns):
+            odd = min({*own, *told} ^ set(columns))
+            raise InvalidSample(f"{file} and {files[0]} have not both a column {odd!r}.")
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        for part in _parts([group.num_rows for group in groups]):
+            size_bytes = sum(groups[index].total_byte_size for index in part)
+            count = sum(groups[index].num_rows for index in part)
+            pieces.append(Piece(str(file), tuple(part), count, size_bytes, told, columns))
     return pieces
 
 
-def _parts(groups: Sequence[Any]) -> Iterator[list[Any]]:
+def _files_of(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        hidden = any(part[0] in "._" for part in path.relative_to(folder).parts)
+        if path.suffix.lower() == ".parquet" and path.is_file() and not hidden:
+            yield path
+
+
+def _told_by_folders(root: Path, files: Sequence[Path]) -> list[dict[str, int | str | None]]:
+    """What `name=value` folders tell of each file: whole numbers, if all of a name are."""
+    folders = [file.relative_to(root).parts[:-1] for file in files] if root.is_dir() else [()]
+    pairs = [[part.split("=", 1) for part in parts if "=" in part] for parts in folders]
+    texts = [{unquote(name): unquote(value) for name, value in each} for each in pairs]
+    words = {
+        name
+        for each in texts
+        for name, value in each.items()
+        if value != NULL and not re.fullmatch(r"-?\d{1,18}", value)
+    }
+    return [
+        {
+            name: None if value == NULL else value if name in words else int(value)
+            for name, value in each.items()
+        }
+        for each in texts
+    ]
+
+
+def _parts(rows: Sequence[int]) -> Iterator[list[int]]:
     """Yield neighbours together that have a block's rows, so that small ones cost no task each."""
-    part: list[Any] = []
-    for group in groups:
-        part.append(group)
-        if sum(each.num_rows for each in part) >= ROWS_OF_A_BLOCK:
+    part: list[int] = []
+    for index, count in enumerate(rows):
+        part += [index] if count else []
+        if sum(rows[each] for each in part) >= ROWS_OF_A_BLOCK:
             yield part
             part = []
     if part:

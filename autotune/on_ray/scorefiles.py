@@ -14,6 +14,7 @@ import pyarrow.parquet
 import ray
 import ray.data
 
+from autotune import artifact
 from autotune.errors import EnvironmentFault, InvalidInput
 from autotune.files import cannot_write
 from autotune.on_ray.reading import as_dataset, read
@@ -58,7 +59,9 @@ def score_files(
         EnvironmentFault: The cluster cannot be reached, or files cannot be written.
     """
     _check_out(out)
-    source = read(rows)
+    model = artifact.read(tuned).records[0].model
+    names = [each.name for each in model.inputs] if model else []
+    source = read(rows, keep or (), names)
     new = out.absolute().with_name(f".{out.name[:80]}.{secrets.token_hex(6)}")
     try:
         with _cluster(address):

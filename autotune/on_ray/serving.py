@@ -21,6 +21,7 @@ from starlette.responses import Response
 from autotune import artifact
 from autotune.answers import Rows, join, nest, share_out
 from autotune.errors import InvalidSample, one_line
+from autotune.jsonrows import keeps_value
 from autotune.nesting import Nested, flatten, leaf_names
 from autotune.on_ray.packing import Parcel, leave_threads_to_the_engine, pack
 from autotune.on_ray.sizing import resources
@@ -207,9 +208,10 @@ def _as_array(values: list[Any], dtype: str | None) -> Any:
     if array.dtype.kind == "O":
         raise InvalidSample("The rows hold what is neither a number nor text.")
     if dtype and dtype != "string" and array.dtype.kind in "fiub":
-        wanted = "float32" if dtype == "bfloat16" else dtype
-        if array.dtype.kind != "f" or np.dtype(wanted).kind == "f":  # else the model refuses it
-            return array.astype(wanted)
+        wanted = np.dtype("float32" if dtype == "bfloat16" else dtype)
+        if not keeps_value(array, wanted):
+            raise InvalidSample(f"The model wants {wanted.name}, which some of the rows are not.")
+        return array.astype(wanted)
     return array
 
 

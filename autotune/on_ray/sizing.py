@@ -46,17 +46,15 @@ def resources(records: Sequence[TuningRecord]) -> dict[str, float]:
     kinds = {record.machine.device_kind for record in records if record.machine}
     if "gpu" in kinds and any(node.get("GPU") for node in nodes):
         return {"num_gpus": 1}
-    most = max((int(node.get("CPU", 0)) for node in nodes), default=1)
+    most = max((int(node.get("CPU", 0)) for node in nodes), default=1) or 1
     # One stays free: Ray Data reads and writes in tasks that take a processor each, and processes
     # that hold all of them would wait for their rows for ever.
-    return {"num_cpus": max(1, min(most - 1, max(map(_processors, records))))}
+    return {"num_cpus": min(most - 1, max(map(_processors, records)))}
 
 
 def _processors(record: TuningRecord) -> int:
     way, machine = record.recommendation, record.machine
     if way is None or machine is None:
         return 1
-    if way.threads:
-        return way.threads * way.concurrency
-    quota = machine.cpu_quota
-    return machine.cpu_count if quota is None else min(machine.cpu_count, math.ceil(quota))
+    wanted = way.threads * way.concurrency if way.threads else machine.cpu_count
+    return min(wanted, machine.whole_cpus)

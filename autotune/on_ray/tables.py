@@ -47,6 +47,8 @@ class Arrangement:
             names = [spec.name for spec in self.inputs]
             if not names or not set(names) <= set(table.column_names):
                 names = [name for name in table.column_names if name not in (self.keep or ())]
+            if not names:
+                raise InvalidSample("All columns are kept, so none is left for the model.")
             return Table(_read(table, names))
         arranged = {
             spec.name: _one_input(spec, _read(table, self.columns[spec.name]))
@@ -130,6 +132,8 @@ def as_column(leaf: Array) -> Any:
     """Return an array of shape `(rows, ...)` as a column of numbers, text or tensors."""
     if leaf.dtype.name == "bfloat16":  # Arrow has none
         leaf = leaf.astype(np.float32)
+    if not leaf.dtype.isnative:  # Arrow would take the bytes as they are
+        leaf = leaf.astype(leaf.dtype.newbyteorder("="))
     if leaf.ndim > 1:
         return ArrowTensorArray.from_numpy(leaf)
     # Text comes as Python objects, which Ray would pickle.
