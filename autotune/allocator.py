@@ -89,7 +89,8 @@ class TorchAllocator:
 class JaxAllocator:
     """JAX's allocator for the first GPU, whose peak cannot be reset.
 
-    So a peak is told only where it is a new one: a smaller batch after a larger one has none.
+    So where a peak is no new one, as of a smaller batch after a larger one, what is held at the
+    moment stands for it, which is less.
     """
 
     waste_bytes = TensorFlowAllocator.waste_bytes  # XLA's is the same
@@ -102,15 +103,18 @@ class JaxAllocator:
         self._before = self._highest()
 
     def peak_bytes(self) -> int | None:
-        """Highest number of bytes held at once since `reset`; None where it was once higher."""
-        highest = self._highest()
-        return highest if highest > self._before else None
+        """Highest number of bytes held at once since `reset`, as far as it can be known."""
+        highest, now = self._highest(), self._statistic("bytes_in_use")
+        return highest if highest > self._before else now or None
 
     def _highest(self) -> int:
+        return self._statistic("peak_bytes_in_use")
+
+    @staticmethod
+    def _statistic(name: str) -> int:
         import jax
 
-        statistics = jax.local_devices()[0].memory_stats() or {}
-        return int(statistics.get("peak_bytes_in_use", 0))
+        return int((jax.local_devices()[0].memory_stats() or {}).get(name, 0))
 
 
 def allocator_of(backend: str, device_kind: str) -> Allocator:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from autotune.dtypes import kind_of
 from autotune.errors import InvalidModel, InvalidSample
 from autotune.nesting import Array, Nested, flatten, leaf_names
 from autotune.workload import as_array, count_rows
@@ -45,7 +46,7 @@ class Rows:
             self.leaves = [as_array(leaf, name) for leaf, name in zip(leaves, names, strict=True)]
             self.count = count_rows(self.leaves, names)
             alone = None if structure.is_leaf() else structure
-            self.kind = (alone, *((a.dtype, a.shape[1:]) for a in self.leaves))
+            self.kind = (alone, *((kind_of(a.dtype), a.shape[1:]) for a in self.leaves))
         if self.count == 0:
             raise InvalidSample("The request has no rows; give at least one.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import math
 import os
 import re
 import select
@@ -35,6 +36,13 @@ _ENVIRONMENT_PREFIXES = (
     *("LC_", "CUDA_", "NVIDIA_", "TF_", "XLA_", "JAX_", "KERAS_"),
     *("OMP_", "OPENBLAS_", "MKL_"),
 )
+
+
+def _has_something(channel: socket.socket, timeout_s: float) -> bool:
+    """Wait until something can be read; `select` takes no descriptor above 1,023."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(math.ceil(1000 * max(0.0, timeout_s))))
 
 
 class ChildDied(Exception):
@@ -113,7 +121,7 @@ class Nursery:
 
     def _hear(self, timeout_s: float) -> Started | Ended | None:
         """Wait for a message of the keeper; None where none comes."""
-        if not select.select([self._keeper], [], [], max(0.0, timeout_s))[0]:
+        if not _has_something(self._keeper, timeout_s):
             return None
         message = self._keeper.recv(MESSAGE_BYTES)
         if not message:
@@ -231,7 +239,7 @@ class Child:
     def _read_line(self, deadline: float) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._channel], [], [], left)[0]:
+            if left <= 0 or not _has_something(self._channel, left):
                 raise TimeoutError
             data = self._channel.recv(1 << 16)
             if not data:

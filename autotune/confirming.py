@@ -90,14 +90,14 @@ class Confirmation:
     def speed_in_search(self) -> Speed:
         """Rows per second of the choice where there was no time for a fresh measurement."""
         standing, chosen = self._standing, self._chosen
-        own = [b for b in standing.blocks if b.outcome.candidate == chosen]
-        calm = [b for b in own if standing.is_calm(b.round, chosen)]
-        logs = [
-            math.log(speed_of(block.outcome))
-            for block in (calm if len(calm) > 2 else own)
-            if isinstance(block.outcome, Measurement)
+        own = [
+            (block.round, block.outcome)
+            for block in standing.blocks
+            if isinstance(block.outcome, Measurement) and block.outcome.candidate == chosen
         ]
-        return speed_from(logs, self._drift)
+        calm = [(number, part) for number, part in own if standing.is_calm(number, chosen)]
+        parts = calm if len(calm) > 2 else own
+        return speed_from([math.log(speed_of(part)) for _, part in parts], self._drift)
 
     @cached_property
     def _drift(self) -> float:

@@ -49,7 +49,7 @@ def csv_pieces(
             except ValueError as error:
                 raise InvalidSample(f"{path}, in the rows from {done} on: {error}") from error
             if texts and len(records) != len(values):
-                raise InvalidSample(f"{path} has comments among its rows.")
+                raise InvalidSample(f"{path} has rows that are not read as one each.")
             if values.size:
                 done += len(values)
                 kept = {name: [r[names.index(name)] for r in records] for name in texts}
@@ -71,8 +71,12 @@ def _columns(path: Path) -> tuple[list[str], int]:
         lines = reader.line_num
     if first is None:
         raise InvalidSample(f"{path} is empty.")
-    has_names = not all(_is_number(cell) or not cell.strip() for cell in first)
-    names = first if has_names else [str(index) for index in range(len(first))]
+    places = [str(index) for index in range(len(first))]
+    # Columns without names are called 0, 1, 2 by pandas, which are numbers as well.
+    has_names = (first == places and len(first) > 1) or not all(
+        _is_number(cell) or not cell.strip() for cell in first
+    )
+    names = first if has_names else places
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InvalidSample(f"{path} has the column {twice!r} twice.")
@@ -90,11 +94,10 @@ def _is_number(cell: str) -> bool:
 def _piece(lines: Iterator[str], rows: int) -> list[str]:
     """The next lines; more of them where a text in quotes goes on in the next."""
     piece = list(itertools.islice(lines, rows))
-    while sum(line.count('"') for line in piece) % 2:
-        more = next(lines, None)
-        if more is None:
-            break
+    quotes = sum(line.count('"') for line in piece)
+    while quotes % 2 and (more := next(lines, None)) is not None:
         piece.append(more)
+        quotes += more.count('"')
     return piece
 
 
@@ -111,7 +114,9 @@ def _records(path: Path, lines: Sequence[str], names: Sequence[str]) -> list[lis
 def _numbers(lines: Iterable[str], places: Sequence[int] | None = None) -> Array:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about no data, which is told by others
-        return np.loadtxt(lines, delimiter=",", ndmin=2, quotechar='"', usecols=places)
+        return np.loadtxt(
+            lines, delimiter=",", ndmin=2, quotechar='"', usecols=places, comments=None
+        )
 
 
 def _table(path: Path, names: Sequence[str], values: Array) -> Table:

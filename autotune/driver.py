@@ -77,6 +77,8 @@ class Driver:
         self._seed = seed
         self._baselines = Baselines(baselines)
         self._standing = Standing(goal, min(limits, default=None), self._ledger.blocks())
+        # What others held while an earlier run went on, they need not hold now.
+        self._standing.memory_limit_bytes = min(limits, default=None)
         self._spent_s = sum(block.outcome.elapsed_s for block in self._standing.blocks)
         waited_s = sum(b.outcome.elapsed_s for b in self._standing.blocks if b.purpose == "wait")
         self._patience = Patience(budget_s, waited_s)
@@ -191,6 +193,8 @@ class Driver:
         size = min(proposed.batch_size, max(2 * largest, self._goal.min_batch_size))
         if size in sizes:
             return proposed
+        if lane not in self._lanes:  # an engine has not each number in flight, maybe
+            return None
         step, bounds = at(lane, size), Bounds(standing, self._budget_s, self._refused)
         return step if bounds.allow(lane, size) else None
 

@@ -67,6 +67,9 @@ class Goal:
             )
         _check_share("quantile", self.quantile, lowest_allowed=False)
         _check_share("tolerance", self.tolerance, lowest_allowed=True)
+        for name in ("latency_budget_s", "quantile", "tolerance"):
+            if getattr(self, name) is not None:  # also from NumPy's numbers, which no JSON takes
+                object.__setattr__(self, name, float(getattr(self, name)))
         if self.max_batch_size is not None and self.max_batch_size < self.min_batch_size:
             raise InvalidInput(
                 f"max_batch_size ({self.max_batch_size}) must not be less than "

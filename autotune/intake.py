@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from autotune.dtypes import kind_of
 from autotune.errors import InvalidSample
 from autotune.foreign import is_frame, made_by, read_columns
 from autotune.inputs import are_by_place, check_inputs
@@ -233,5 +234,4 @@ class _Batch:
 
 
 def _kind_of(array: Array) -> tuple[Any, ...]:
-    kind = array.dtype.kind if array.dtype.kind in "SU" else array.dtype
-    return kind, array.shape[1:]
+    return kind_of(array.dtype), array.shape[1:]

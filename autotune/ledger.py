@@ -50,7 +50,7 @@ class Ledger:
         self._trial: optuna.Trial | None = None
         self._aside: optuna.Trial | None = None
         self._engines = list(dict.fromkeys(engine for engine, _, _ in lanes))
-        self._most_in_flight = max(flights for _, flights, _ in lanes)
+        self._flights = sorted({flights for _, flights, _ in lanes})
         self._threads = {(engine, flights): threads for engine, flights, threads in reversed(lanes)}
         self._bounds = bounds
         if value_name and study.metric_names is None:
@@ -67,10 +67,13 @@ class Ledger:
             if _BLOCK in trial.user_attrs
         ]
         in_order = sorted(read, key=lambda block: block.round)  # a proposal may have had to wait
-        return [*self._fatal(trials), *in_order]
+        survived = {b.outcome.candidate for b in read if isinstance(b.outcome, Measurement)}
+        return [*self._fatal(trials, survived), *in_order]
 
-    def _fatal(self, trials: Sequence[optuna.trial.FrozenTrial]) -> Iterator[Block]:
-        """A failure for each candidate that the tuner did not survive, more than once."""
+    def _fatal(
+        self, trials: Sequence[optuna.trial.FrozenTrial], survived: set[Candidate]
+    ) -> Iterator[Block]:
+        """A failure for each candidate that the tuner did not survive, twice and never once."""
         import optuna
 
         lost = [
@@ -81,7 +84,7 @@ class Ledger:
             and not trial.user_attrs.keys() & {_ABANDONED, _BLOCK}
         ]
         for candidate in dict.fromkeys(lost):
-            if lost.count(candidate) >= _FATAL_TRIES:
+            if lost.count(candidate) >= _FATAL_TRIES and candidate not in survived:
                 message = f"The tuner itself ended {lost.count(candidate)} times while trying this."
                 yield Block(Failure(candidate, kind="crash", message=message), 0)
 
@@ -120,7 +123,7 @@ class Ledger:
         return (
             lowest <= parameters.get("batch_size", lowest) <= highest
             and parameters.get("engine", self._engines[0]) in self._engines
-            and 1 <= parameters.get("concurrency", 1) <= self._most_in_flight
+            and parameters.get("concurrency", self._flights[0]) in self._flights
         )
 
     def propose(self) -> Candidate:
@@ -131,7 +134,7 @@ class Ledger:
             warnings.filterwarnings("ignore", "The value .* is out of range", UserWarning)
             size = trial.suggest_int("batch_size", *self._bounds, log=True)
             engine = trial.suggest_categorical("engine", self._engines)
-            flights = trial.suggest_int("concurrency", 1, self._most_in_flight)
+            flights = trial.suggest_categorical("concurrency", self._flights)
         threads = self._threads.get((engine, flights))
         return Candidate(size, engine, concurrency=flights, threads=threads)
 

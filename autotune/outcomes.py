@@ -107,7 +107,7 @@ class Measurement(
             raise InvalidInput("times_s must hold at least one call, each longer than 0 seconds.")
         if self.span_s is not None and not 0 <= self.span_s < math.inf:
             raise InvalidInput(f"span_s must be a time in seconds, but got {self.span_s!r}.")
-        msgspec.structs.force_setattr(self, "times_s", tuple(self.times_s))
+        msgspec.structs.force_setattr(self, "times_s", tuple(map(float, self.times_s)))
 
     @property
     def latency_s(self) -> float:

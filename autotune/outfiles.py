@@ -219,13 +219,19 @@ def refuse_twice(names: Sequence[str]) -> None:
 
 def _as_text(array: Array) -> Array:
     """Write each value with as many digits as its dtype has, a row a row."""
-    return array.reshape(len(array), -1 if array.size else 0).astype(np.str_)
+    flat = array.reshape(len(array), -1 if array.size else 0)
+    return (
+        np.char.decode(flat, "utf-8", "replace") if flat.dtype.kind == "S" else flat.astype(np.str_)
+    )
 
 
 def _texts(column: Any) -> Array:
     """A kept column as text: one from a text file is, one of Arrow's has values of its own."""
     values = column if isinstance(column, list) else column.to_pylist()
-    return np.array(["" if value is None else value for value in values], dtype=object)
+    texts = np.empty(len(values), dtype=object)
+    for place, value in enumerate(values):  # lists are cells, and no further axis
+        texts[place] = "" if value is None else value
+    return texts
 
 
 @contextlib.contextmanager

@@ -153,7 +153,8 @@ class TunedPredictor:
             x: Rows: an array of shape `(rows, ...)` or a tensor of TensorFlow, JAX or PyTorch;
                 nested arrays as the model takes them; a pandas or pyarrow table whose columns
                 are its inputs; or what gives such rows piece by piece: a generator, a
-                `tf.data.Dataset`, a `DataLoader`.
+                `tf.data.Dataset`, a `DataLoader`. Each piece is an array of its own, not one
+                that is filled again: with several batches in flight some are taken ahead.
             out: Arrays of shape `(rows, ...)` to write the outputs to, such as a `numpy.memmap`;
                 by default new ones.
             progress: Show a bar on standard error.
@@ -227,8 +228,8 @@ class TunedPredictor:
 
         Args:
             batches: Pieces of any number of rows, each as `predict` takes them: they need not
-                have the tuned batch size. As in `model.predict`, a tuple is `(x,)`, `(x, y)` or
-                `(x, y, weights)`, of which x is taken.
+                have the tuned batch size, but must be arrays of their own. As in `model.predict`,
+                a tuple is `(x,)`, `(x, y)` or `(x, y, weights)`, of which x is taken.
             progress: Show on standard error how many rows are done.
 
         Yields:

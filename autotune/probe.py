@@ -13,7 +13,7 @@ from autotune import engines, errors, host
 from autotune.child import Child, ChildDied
 from autotune.errors import AutotuneError, EngineUnavailable, ProbeFailed
 from autotune.family import Family
-from autotune.outcomes import Candidate, Failure, Outcome, OutOfMemory
+from autotune.outcomes import Candidate, Failure, FailureKind, Outcome, OutOfMemory
 from autotune.records import Loaded
 from autotune.worker import Export, Load, Reply, Try
 
@@ -188,7 +188,9 @@ class IsolatedProbe:
             return Failure(candidate, kind="mismatch", elapsed_s=elapsed_s, message=str(error))
         except ProbeFailed as error:
             elapsed_s = time.perf_counter() - began
-            return Failure(candidate, kind="crash", elapsed_s=elapsed_s, message=str(error))
+            # That a model which was loaded before could not be again is not the candidate's fault.
+            kind: FailureKind = "stopped" if self.loaded else "crash"
+            return Failure(candidate, kind=kind, elapsed_s=elapsed_s, message=str(error))
         threads = process_threads(candidate)
         siblings_bytes = self._family.make_room(threads)
         request = Try(id=0, candidate=candidate, seconds=seconds, siblings_bytes=siblings_bytes)

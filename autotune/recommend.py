@@ -180,7 +180,12 @@ def _why_none(
 ) -> str:
     measured = [o for o in outcomes if isinstance(o, Measurement)]
     limit = format_bytes(memory_limit_bytes or 0)
-    fitting = [m for m in measured if excesses(m, goal, memory_limit_bytes)["memory"] <= 0]
+    failed = {o.candidate for o in outcomes if not isinstance(o, Measurement)}
+    fitting = [
+        m
+        for m in measured
+        if m.candidate not in failed and excesses(m, goal, memory_limit_bytes)["memory"] <= 0
+    ]
     if fitting:
         fastest = min(fitting, key=lambda m: latency_quantile_s(m, goal.quantile))
         took = format_seconds(latency_quantile_s(fastest, goal.quantile))
@@ -189,8 +194,9 @@ def _why_none(
             f"{fastest.candidate}, takes {took} at the {goal.quantile:.0%} quantile. Raise the "
             "latency budget, or use a smaller model or a faster machine."
         )
-    if measured:
-        least = min(measured, key=lambda m: m.peak_bytes or 0)
+    too_large = [m for m in measured if excesses(m, goal, memory_limit_bytes)["memory"] > 0]
+    if too_large:
+        least = min(too_large, key=lambda m: m.peak_bytes or 0)
         return (
             f"No batch size fits: {least.candidate} needs {format_bytes(least.peak_bytes or 0)}, "
             f"and {limit} may be used. Free memory or raise the memory budget."

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import optree
 
+from autotune.dtypes import kind_of
 from autotune.intake import to_arrays
 from autotune.nesting import Nested, flatten
 from autotune.outcomes import Candidate
@@ -82,10 +83,10 @@ class Runners:
     def _runner_for(self, x: Nested) -> Runner:
         """Find what runs rows of these shapes and dtypes, or make it."""
         arrays, structure = flatten(x)
-        exact = structure, *((a.dtype, a.shape[1:]) for a in arrays)
+        exact = structure, *((kind_of(a.dtype), a.shape[1:]) for a in arrays)
         free = {i for spec in self._specs for i, size in enumerate(spec.shape) if size is None}
         shapes = [[None if i in free else n for i, n in enumerate(a.shape[1:])] for a in arrays]
-        alike = structure, *((a.dtype, *n) for a, n in zip(arrays, shapes, strict=True))
+        alike = structure, *((kind_of(a.dtype), *n) for a, n in zip(arrays, shapes, strict=True))
         with self._lock:
             runner = self._made.get(exact) or self._made.get(alike)
             if runner is None:

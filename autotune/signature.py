@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import optree
 
+from autotune.dtypes import named
 from autotune.errors import InvalidRecord
 from autotune.nesting import Array, Nested, describe, flatten, revive
 
@@ -72,8 +73,8 @@ class Wiring:
     """
 
     def __init__(self, signature: Signature) -> None:
-        self._wanted = [_dtype(port.dtype) for port in signature.inputs]
-        self._given = [_dtype(port.dtype) for port in signature.outputs]
+        self._wanted = [named(port.dtype) for port in signature.inputs]
+        self._given = [named(port.dtype) for port in signature.outputs]
         self._is_one = list(signature.output_layout) == ["leaf"]
         self._structure = flatten(revive(signature.output_layout, lambda place: place))[1]
 
@@ -98,11 +99,3 @@ def layout_of(nested: Nested) -> Any:
     """Describe a nesting over the places of its arrays."""
     leaves, structure = flatten(nested)
     return describe(structure.unflatten(range(len(leaves))))
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    if name == "bfloat16":  # NumPy knows it by this package only
-        import ml_dtypes
-
-        name = ml_dtypes.bfloat16
-    return np.dtype(name)

@@ -205,6 +205,9 @@ class _Rearranged:
 
     def _arranged(self, batch: Nested) -> Nested:
         arrays: dict[int, Array] = {}
+        leaves = flatten(batch)[0]
+        if len(leaves) == len(self._place_of) == 1:  # its name is decoration, as to Keras
+            return revive(self._layout, lambda _: leaves[0])
         named = (
             batch
             if isinstance(batch, dict)

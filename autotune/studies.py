@@ -198,8 +198,9 @@ def _has_trials(path: Path) -> bool:
 
 def sqlite_path(storage: str) -> Path | None:
     """Return the file of an SQLite URL; None for any other database."""
-    prefix = "sqlite:///"
-    return Path(storage.removeprefix(prefix)) if storage.startswith(prefix) else None
+    kind, found, path = storage.partition(":///")
+    is_sqlite = kind.partition("+")[0] == "sqlite"  # also with the driver's name, "sqlite+pysqlite"
+    return Path(path) if found and is_sqlite else None
 
 
 def _holder(path: Path) -> str:

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from autotune.dtypes import named
 from autotune.errors import InvalidSample
 from autotune.nesting import Array, Nested
 from autotune.workload import Spec, Table
+
+EXACT = 2**53  # up to it each whole number is a float64
 
 
 def to_inputs(table: Table, inputs: Sequence[Spec]) -> Nested:
@@ -39,7 +42,7 @@ def _values(table: Table, name: str) -> Array:
 
 def _fit(values: Array, spec: Spec) -> Array:
     if not len(values):  # lists in the cells have no length where there is no cell
-        dtype = np.str_ if spec.dtype == "string" else spec.dtype
+        dtype = np.str_ if spec.dtype == "string" else named(spec.dtype)
         return np.empty((0, *(1 if axis is None else axis for axis in spec.shape)), dtype)
     free = sum(axis is None for axis in spec.shape)
     fixed = int(np.prod([axis for axis in spec.shape if axis is not None], dtype=int))
@@ -59,14 +62,35 @@ def _cast(values: Array, spec: Spec) -> Array:
             raise InvalidSample(
                 f"The table has cells without text, but input {spec.name!r} is {spec}."
             )
-        return values.astype(np.str_)
+        return _as_text(values, spec)
+    dtype = named(spec.dtype)
     try:
         values = values.astype(float) if values.dtype.kind in "OSU" else values
     except (TypeError, ValueError) as error:
         raise InvalidSample(f"The table has text, but input {spec.name!r} is {spec}.") from error
-    if np.dtype(spec.dtype).kind in "iub" and not np.all(np.isfinite(values)):
-        raise InvalidSample(f"The table has empty or NaN cells, but input {spec.name!r} is {spec}.")
-    return values.astype(spec.dtype, copy=False)
+    if dtype.kind in "iub" and values.dtype.kind == "f":
+        if not np.all(np.isfinite(values)):
+            raise InvalidSample(
+                f"The table has empty or NaN cells, but input {spec.name!r} is {spec}."
+            )
+        if np.any(np.abs(values) > EXACT):  # another number than the one that was written
+            raise InvalidSample(
+                f"The table has numbers beyond 2**53, which are not read exactly, but input "
+                f"{spec.name!r} is {spec}. Give them as integers: in .npy, .npz or .parquet."
+            )
+    return values.astype(dtype, copy=False)
+
+
+def _as_text(values: Array, spec: Spec) -> Array:
+    if values.dtype.kind != "O":
+        return values.astype(np.str_)
+    try:
+        texts = [v.decode() if isinstance(v, bytes) else v for v in values.flat]
+    except UnicodeDecodeError as error:
+        raise InvalidSample(
+            f"The table has bytes that are no UTF-8, but input {spec.name!r} is {spec}."
+        ) from error
+    return np.array(texts, np.str_).reshape(values.shape)
 
 
 def _listed(table: Table) -> str:

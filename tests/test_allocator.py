@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from autotune.allocator import NoAllocator, TensorFlowAllocator, allocator_of
+from autotune.allocator import JaxAllocator, NoAllocator, TensorFlowAllocator, allocator_of
 
 MIB = 2**20
 
@@ -65,3 +67,19 @@ def test_each_backend_has_its_allocator() -> None:
     assert isinstance(on_gpu, TensorFlowAllocator)
     assert (on_cpu._device, on_gpu._device) == ("CPU:0", "GPU:0")
     assert isinstance(allocator_of("jax", "cpu"), NoAllocator)
+
+
+def test_a_peak_that_is_no_new_one_is_what_is_held_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAX's peaks cannot be reset; what the process holds must never stand for them."""
+    jax = pytest.importorskip("jax")
+    figures = {"peak_bytes_in_use": 100, "bytes_in_use": 40}
+    device = SimpleNamespace(memory_stats=lambda: figures)
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    allocator = JaxAllocator()
+    allocator.reset()
+    assert allocator.peak_bytes() == 40
+    figures["peak_bytes_in_use"] = 160
+    assert allocator.peak_bytes() == 160
+    figures.clear()
+    allocator.reset()
+    assert allocator.peak_bytes() is None

@@ -6,12 +6,15 @@ import dataclasses
 import math
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autotune.errors import InvalidInput
 from autotune.goal import Goal
+from autotune.outcomes import Candidate, Measurement
 
 COUNTS = ["rows", "memory_budget_bytes", "min_batch_size", "max_batch_size"]
 
@@ -99,3 +102,13 @@ def test_the_largest_batch_size_is_not_below_the_smallest() -> None:
     ):
         Goal(min_batch_size=16, max_batch_size=8)
     assert Goal(min_batch_size=8, max_batch_size=8).max_batch_size == 8
+
+
+def test_numbers_may_be_numpys() -> None:
+    """They are told as plain ones: no JSON takes NumPy's."""
+    goal = Goal(
+        latency_budget_s=np.float64(0.02), quantile=np.float64(0.9), tolerance=np.float64(0.05)
+    )
+    assert {type(goal.latency_budget_s), type(goal.quantile), type(goal.tolerance)} == {float}
+    times = Measurement(Candidate(8), tuple(np.array([0.01, 0.02])))
+    assert msgspec.json.decode(msgspec.json.encode(times), type=Measurement) == times

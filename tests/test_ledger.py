@@ -134,6 +134,36 @@ def test_a_candidate_that_kills_the_tuner_twice_is_left_alone(storage: str) -> N
     assert device.tried == []
 
 
+def test_a_candidate_that_ran_well_did_not_kill_the_tuner(storage: str) -> None:
+    """Whoever kills a tuner twice meets mostly the best candidate, which is not to blame."""
+    goal, device = Goal(max_batch_size=4), SimulatedDevice()
+    with open_study(storage) as study:
+        answer = search(device, goal, study=study).recommendation
+        assert answer is not None
+        ledger = Ledger(study, [("keras", 1, None)], (1, 4))
+        for _ in range(2):
+            ledger.begin(answer.candidate)
+            study.tell(study.trials[-1].number, state=State.FAIL)
+    with open_study(storage) as study:
+        again = search(device, goal, study=study).recommendation
+    assert again is not None
+    assert again.candidate == answer.candidate
+
+
+def test_a_run_with_more_memory_is_not_held_to_what_there_was_before(storage: str) -> None:
+    """To free memory and give the same command again is what the record advises."""
+    goal, device = Goal(max_batch_size=256), SimulatedDevice()
+    with open_study(storage) as study:
+        small = search(device, goal, study=study, memory_limit_bytes=100 * 2**20)
+    with open_study(storage) as study:
+        large = search(device, goal, study=study, memory_limit_bytes=2**40)
+    assert small.recommendation is not None
+    assert large.recommendation is not None
+    assert small.recommendation.batch_size < 90
+    assert large.recommendation.batch_size > 128
+    assert large.memory_limit_bytes == 2**40
+
+
 def test_a_candidate_that_was_broken_off_is_tried_again(storage: str) -> None:
     """Ctrl-C is not the candidate's fault, however often it comes at the same one."""
     device = SimulatedDevice()
@@ -172,8 +202,9 @@ def test_a_study_in_use_is_refused_with_its_holder(storage: str) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
-        with pytest.raises(EnvironmentFault, match=f"in use by process {holder.pid}"):
-            open_study(storage).__enter__()
+        for url in (storage, storage.replace("sqlite:", "sqlite+pysqlite:")):
+            with pytest.raises(EnvironmentFault, match=f"in use by process {holder.pid}"):
+                open_study(url).__enter__()
         holder.kill()
     with open_study(storage) as study:  # the lock fell with its holder
         assert study.trials == []

@@ -211,3 +211,16 @@ def test_rows_of_another_shape_are_refused(tmp_path: Path) -> None:
     """Outputs of free length that differ from piece to piece fit into no array."""
     with pytest.raises(InvalidSample, match="pad the input rows to one length"):
         write(tmp_path / "y.npy", np.zeros((2, 3)), np.zeros((2, 4)))
+
+
+def test_text_of_bytes_is_utf_8(tmp_path: Path) -> None:
+    """TensorFlow's text is bytes, which need be no ASCII."""
+    write(tmp_path / "x.csv", np.array([["café".encode()], [b"a"]]))
+    assert rows_of(tmp_path / "x.csv")[1:] == [["café"], ["a"]]
+
+
+def test_lists_of_one_length_are_kept_as_cells(tmp_path: Path) -> None:
+    """A column of lists from Parquet is a cell a row in text."""
+    lists = pyarrow.array([[1, 2], [3, 4]])
+    write(tmp_path / "x.csv", np.array([[0.5], [1.5]]), kept=[{"pair": lists}])
+    assert rows_of(tmp_path / "x.csv")[1:] == [["[1, 2]", "0.5"], ["[3, 4]", "1.5"]]

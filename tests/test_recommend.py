@@ -148,3 +148,21 @@ def test_the_published_tail_is_the_one_that_is_judged() -> None:
     rounds = [[timed(64, 0.09, calls=20)]] * 5 + [[slow]]
     found = recommend(standing_of(rounds, Goal(latency_budget_s=0.1)))
     assert found.latency_quantile_s == pytest.approx(0.09)
+
+
+def test_an_answer_that_others_stopped_once_is_still_one() -> None:
+    """Without a fresh measurement its figures are those of the blocks that ended."""
+    stopped = Failure(Candidate(8), kind="stopped", message="Others took the memory.")
+    found = recommend(standing_of([[stopped], [timed(8, 0.01)], [timed(8, 0.01)]]))
+    assert found.candidate == Candidate(8)
+    assert found.rows_per_s == pytest.approx(800)
+
+
+def test_what_failed_later_is_not_told_as_too_slow() -> None:
+    """Nobody gave a latency budget: the reason is what ended the only candidate."""
+    rounds: list[list[Outcome]] = [[timed(8, 0.001, peak=1)], [OutOfMemory(Candidate(8))]]
+    with pytest.raises(NoFeasibleBatchSize, match="8 rows, keras ran out of memory"):
+        recommend(standing_of(rounds))
+    crash = Failure(Candidate(8), kind="crash", message="Segmentation fault.")
+    with pytest.raises(NoFeasibleBatchSize, match="No candidate ran: Segmentation fault"):
+        recommend(standing_of([[timed(8, 0.001, peak=1)], [crash]]))

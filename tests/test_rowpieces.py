@@ -171,7 +171,6 @@ def test_damage_to_a_text_file_is_told_where_it_is(tmp_path: Path, text: str, wo
     ("text", "words"),
     [
         ("id,p\na,1\nb,2,3\n", r"has 2 columns, but one row of 3: 'b,2,3'"),
-        ("id,p\na,1\n# b,2\n", "comments among its rows"),
         ("id,p\na,x\n", "could not convert string 'x'"),
     ],
 )
@@ -210,3 +209,33 @@ def test_python_objects_are_not_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", a=np.array([{}, 1], object))
     with pytest.raises(InvalidSample, match="Python objects"):
         list(open_rows(tmp_path / "x.npz", Cut(10)).pieces)
+
+
+def test_a_number_sign_begins_no_comment(tmp_path: Path) -> None:
+    """Every line below the names is a row, or is refused."""
+    path = tmp_path / "x.csv"
+    path.write_text("id,p\n#1,1\nb #2,2\n")
+    (piece,) = open_rows(path, Cut(10, ["id"])).pieces
+    assert piece.kept["id"] == ["#1", "b #2"]
+    path.write_text("p,q\n1,2\n#3,4\n")
+    with pytest.raises(InvalidSample, match="could not convert string '#3'"):
+        list(open_rows(path, Cut(10)).pieces)
+
+
+def test_the_names_that_pandas_gives_columns_are_no_row(tmp_path: Path) -> None:
+    """`frame.to_csv(path, index=False)` calls columns without names 0, 1, 2."""
+    path = tmp_path / "x.csv"
+    path.write_text("0,1\n5,6\n7,8\n")
+    (piece,) = open_rows(path, Cut(10)).pieces
+    assert {name: list(values) for name, values in piece.inputs.items()} == {
+        "0": [5, 7],
+        "1": [6, 8],
+    }
+
+
+def test_a_quote_that_is_not_closed_takes_no_time(tmp_path: Path) -> None:
+    """The rest of a piece is one text then, and each of its lines is looked at once."""
+    path = tmp_path / "x.csv"
+    path.write_text('id,p\n5" pipe,1\n' + "a,2\n" * 100_000)
+    pieces = list(open_rows(path, Cut(10, ["id"])).pieces)
+    assert sum(len(piece.kept["id"]) for piece in pieces) == 100_001

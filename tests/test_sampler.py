@@ -119,3 +119,20 @@ def test_a_study_is_read_in_the_order_of_its_rounds(name: str) -> None:
     again = search(device, goal, study=study, strategy="sampler", budget_s=first.spent_s)
     assert device.tried == []
     assert (again.outcomes, again.rounds) == (first.outcomes, first.rounds)
+
+
+def test_only_lanes_that_were_asked_for_are_tried(name: str) -> None:
+    """A sampler has no number of batches in flight between those of the lanes."""
+    device, lanes = SimulatedDevice(), [("keras", 4, 1), ("keras", 1, None)]
+    if name == "grid":  # which has a space of its own
+        lanes = lanes[1:]
+    search(
+        device,
+        Goal(max_batch_size=64),
+        lanes=lanes,
+        study=study_with(name),
+        strategy="sampler",
+        budget_s=20,
+    )
+    tried = {(c.engine, c.concurrency, c.threads) for c in device.tried}
+    assert tried <= set(lanes)

@@ -109,6 +109,14 @@ def test_inputs_may_be_nested_otherwise_than_they_were_exported(keras: Any, tmp_
 
 
 @pytest.mark.needs("onnxruntime")
+def test_the_name_of_the_only_input_is_decoration(tuned: tuple[Path, Any, Any]) -> None:
+    """As to Keras, so without it: an archive may call its array what it likes."""
+    folder, _, rows = tuned
+    predictor = autotune.load(folder)
+    np.testing.assert_array_equal(predictor.predict({"data": rows}), predictor.predict(rows))
+
+
+@pytest.mark.needs("onnxruntime")
 def test_rows_that_do_not_fit_are_refused_without_keras(tuned: tuple[Path, Any, Any]) -> None:
     """By what the record tells of the model's inputs."""
     with pytest.raises(InvalidSample, match=r"shape \(rows, 9\)"):

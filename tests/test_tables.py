@@ -170,3 +170,29 @@ def test_text_is_not_taken_for_numbers(dtype: str) -> None:
 def test_a_table_without_rows_becomes_inputs_without_rows() -> None:
     """Zero rows keep the shape of a row."""
     assert to_inputs(Table(x=np.zeros(0)), [Spec("x", (1,), "int32")]).shape == (0, 1)
+
+
+def test_whole_numbers_are_read_as_they_are_or_refused(csv_file: WriteCsv) -> None:
+    """A float64 has no 2**53 + 1: another id would go to the model."""
+    ids = [Spec("id", (), "int64")]
+    rows = to_inputs(read_rows(csv_file(f"id\n{2**53}\n7\n")), ids)
+    assert rows.tolist() == [2**53, 7]
+    for text in (f"{2**53 + 2}", "1e20", "-1e20"):
+        with pytest.raises(InvalidSample, match=r"beyond 2\*\*53"):
+            to_inputs(read_rows(csv_file(f"id\n{text}\n7\n")), ids)
+
+
+def test_bytes_are_text_in_utf_8(tmp_path: Path) -> None:
+    """A binary column may be text; other bytes are refused in a line."""
+    path = parquet_file(tmp_path / "x.parquet", word=pyarrow.array([b"caf\xc3\xa9", b"a"]))
+    word = [Spec("word", (), "string")]
+    assert to_inputs(read_rows(path), word).tolist() == ["café", "a"]
+    parquet_file(tmp_path / "x.parquet", word=pyarrow.array([b"\xff", b"a"]))
+    with pytest.raises(InvalidSample, match="no UTF-8"):
+        to_inputs(read_rows(path), word)
+
+
+def test_a_table_may_become_bfloat16() -> None:
+    """NumPy knows that dtype by another package only."""
+    found = to_inputs(Table({"x": np.array([1.5, 2.5])}), [Spec("x", (), "bfloat16")])
+    assert (found.dtype.name, found.astype(float).tolist()) == ("bfloat16", [1.5, 2.5])
