@@ -20,6 +20,10 @@ class Allocator(Protocol):
         """Highest number of bytes held at once since `reset`; None where nothing is counted."""
         ...
 
+    def held_bytes(self) -> int | None:
+        """Number of bytes held now; None where nothing is counted."""
+        ...
+
 
 class NoAllocator:
     """For backends that keep no count that can be reset."""
@@ -30,6 +34,10 @@ class NoAllocator:
         """Do nothing."""
 
     def peak_bytes(self) -> int | None:
+        """Return None."""
+        return None
+
+    def held_bytes(self) -> int | None:
         """Return None."""
         return None
 
@@ -60,10 +68,17 @@ class TensorFlowAllocator:
 
     def peak_bytes(self) -> int | None:
         """Highest number of bytes held at once since `reset`; None where nothing is counted."""
+        return self._statistic("peak")
+
+    def held_bytes(self) -> int | None:
+        """Number of bytes held now; None where nothing is counted."""
+        return self._statistic("current")
+
+    def _statistic(self, name: str) -> int | None:
         import tensorflow as tf
 
         try:
-            return int(tf.config.experimental.get_memory_info(self._device)["peak"])
+            return int(tf.config.experimental.get_memory_info(self._device)[name])
         except (ValueError, tf.errors.OpError):
             return None
 
@@ -85,36 +100,38 @@ class TorchAllocator:
 
         return int(torch.cuda.max_memory_allocated())
 
+    def held_bytes(self) -> int | None:
+        """Number of bytes held now."""
+        import torch
+
+        return int(torch.cuda.memory_allocated())
+
 
 class JaxAllocator:
     """JAX's allocator for the first GPU, whose peak cannot be reset.
 
-    So where a peak is no new one, as of a smaller batch after a larger one, what is held at the
-    moment stands for it, which is less.
+    So where a peak is no new one, as of a smaller batch after a larger one, the highest so far
+    stands for it, which may be more: what is forecast from it errs to the safe side.
     """
 
     waste_bytes = TensorFlowAllocator.waste_bytes  # XLA's is the same
 
-    def __init__(self) -> None:
-        self._before = 0
-
     def reset(self) -> None:
-        """Begin to watch for a peak above those before."""
-        self._before = self._highest()
+        """Do nothing."""
 
     def peak_bytes(self) -> int | None:
-        """Highest number of bytes held at once since `reset`, as far as it can be known."""
-        highest, now = self._highest(), self._statistic("bytes_in_use")
-        return highest if highest > self._before else now or None
-
-    def _highest(self) -> int:
+        """Highest number of bytes ever held at once; None where nothing is counted."""
         return self._statistic("peak_bytes_in_use")
 
+    def held_bytes(self) -> int | None:
+        """Number of bytes held now; None where nothing is counted."""
+        return self._statistic("bytes_in_use")
+
     @staticmethod
-    def _statistic(name: str) -> int:
+    def _statistic(name: str) -> int | None:
         import jax
 
-        return int((jax.local_devices()[0].memory_stats() or {}).get(name, 0))
+        return (jax.local_devices()[0].memory_stats() or {}).get(name)
 
 
 def allocator_of(backend: str, device_kind: str) -> Allocator:

@@ -72,8 +72,9 @@ def _columns(path: Path) -> tuple[list[str], int]:
     if first is None:
         raise InvalidSample(f"{path} is empty.")
     places = [str(index) for index in range(len(first))]
-    # Columns without names are called 0, 1, 2 by pandas, which are numbers as well.
-    has_names = (first == places and len(first) > 1) or not all(
+    # Columns without names are called 0, 1, 2 by pandas, which are numbers as well. Of two columns
+    # these could be a row: a name that is read as one is seen, a row that is lost is not.
+    has_names = (first == places and len(first) > 2) or not all(
         _is_number(cell) or not cell.strip() for cell in first
     )
     names = first if has_names else places

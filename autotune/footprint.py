@@ -78,7 +78,7 @@ class Footprint:
             self._growth.begin()
         self._allocator.reset()
         host.reset_peak_resident()
-        self.device_idle_bytes = self._allocator.peak_bytes()  # peaks of no call yet
+        self.device_idle_bytes = self._allocator.held_bytes()
         self.host_idle_bytes = host.peak_resident_bytes()
         return self
 

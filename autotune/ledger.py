@@ -134,7 +134,7 @@ class Ledger:
             warnings.filterwarnings("ignore", "The value .* is out of range", UserWarning)
             size = trial.suggest_int("batch_size", *self._bounds, log=True)
             engine = trial.suggest_categorical("engine", self._engines)
-            flights = trial.suggest_categorical("concurrency", self._flights)
+            flights = trial.suggest_int("concurrency", 1, self._flights[-1])
         threads = self._threads.get((engine, flights))
         return Candidate(size, engine, concurrency=flights, threads=threads)
 

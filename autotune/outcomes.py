@@ -167,8 +167,9 @@ class Failure(_OnlyCandidate, frozen=True, kw_only=True, tag_field="outcome", ta
     Attributes:
         candidate: What was tried.
         kind: "timeout", "crash" (the child died), "model_error" (it raised), "mismatch" (the
-            engine's answer differs from that of `keras`), or "stopped" (others took the memory,
-            or the GPU was lost: the candidate is not to blame).
+            engine's answer differs from that of `keras`), or "stopped", for which the candidate is
+            not to blame: others took the memory, the GPU was lost, or the model could not be
+            loaded again.
         elapsed_s: Seconds that the probe took in all.
         memory_limit_bytes: As of a `Measurement`.
         message: What is known of the reason.

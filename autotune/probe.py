@@ -58,6 +58,7 @@ class IsolatedProbe:
         self._probe_timeout_s = probe_timeout_s
         self._family = Family(fork=fork, scratch=scratch)
         self.loaded: Loaded | None = None
+        self._loaded_with: set[int | None] = set()  # threads
         self.unavailable_threads: dict[int, str] = {}
 
     def __enter__(self) -> IsolatedProbe:
@@ -143,6 +144,7 @@ class IsolatedProbe:
         if reply.loaded is None:
             self._family.end(threads)
             raise self._refuse(threads, reply.error) if threads else error_of(reply)
+        self._loaded_with.add(threads)
         if threads is None:
             self.loaded = reply.loaded
             self._family.measure_one(child)
@@ -189,7 +191,8 @@ class IsolatedProbe:
         except ProbeFailed as error:
             elapsed_s = time.perf_counter() - began
             # That a model which was loaded before could not be again is not the candidate's fault.
-            kind: FailureKind = "stopped" if self.loaded else "crash"
+            again = process_threads(candidate) in self._loaded_with
+            kind: FailureKind = "stopped" if again else "crash"
             return Failure(candidate, kind=kind, elapsed_s=elapsed_s, message=str(error))
         threads = process_threads(candidate)
         siblings_bytes = self._family.make_room(threads)

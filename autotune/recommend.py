@@ -180,7 +180,11 @@ def _why_none(
 ) -> str:
     measured = [o for o in outcomes if isinstance(o, Measurement)]
     limit = format_bytes(memory_limit_bytes or 0)
-    failed = {o.candidate for o in outcomes if not isinstance(o, Measurement)}
+    failed = {
+        o.candidate
+        for o in outcomes
+        if not isinstance(o, Measurement) and not (isinstance(o, Failure) and o.kind == "stopped")
+    }
     fitting = [
         m
         for m in measured
@@ -204,8 +208,9 @@ def _why_none(
     if refused:
         candidate, needed = min(refused.items(), key=lambda item: item[1])
         return f"No batch size fits: {candidate} may need {format_bytes(needed)} of {limit}."
-    if any(isinstance(o, OutOfMemory) for o in outcomes):
-        smallest = min((o.candidate for o in outcomes), key=lambda c: c.batch_size)
+    short = [o.candidate for o in outcomes if isinstance(o, OutOfMemory)]
+    if short:
+        smallest = min(short, key=lambda c: c.batch_size)
         return f"No batch size fits: {smallest} ran out of memory. Free some, or use less of it."
     messages = [o.message or o.kind for o in outcomes if isinstance(o, Failure)]
     return f"No candidate ran: {messages[0] if messages else 'the budget allowed no probe'}"

@@ -11,7 +11,7 @@ from autotune.errors import InvalidSample
 from autotune.nesting import Array, Nested
 from autotune.workload import Spec, Table
 
-EXACT = 2**53  # up to it each whole number is a float64
+EXACT = 2**53  # below it each whole number is a float64 of its own
 
 
 def to_inputs(table: Table, inputs: Sequence[Spec]) -> Nested:
@@ -73,9 +73,9 @@ def _cast(values: Array, spec: Spec) -> Array:
             raise InvalidSample(
                 f"The table has empty or NaN cells, but input {spec.name!r} is {spec}."
             )
-        if np.any(np.abs(values) > EXACT):  # another number than the one that was written
+        if np.any(np.abs(values) >= EXACT):  # another number than the one that was written
             raise InvalidSample(
-                f"The table has numbers beyond 2**53, which are not read exactly, but input "
+                f"The table has numbers of 2**53 or more, which are not read exactly, but input "
                 f"{spec.name!r} is {spec}. Give them as integers: in .npy, .npz or .parquet."
             )
     return values.astype(dtype, copy=False)

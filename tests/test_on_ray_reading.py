@@ -49,6 +49,16 @@ def test_columns_have_one_order_in_all_files(tmp_path: Path) -> None:
         rows_of(tmp_path)
 
 
+def test_types_that_hold_all_files_values_are_found(tmp_path: Path) -> None:
+    """Pandas writes whole numbers as floats where a cell is empty; text is no number."""
+    write(tmp_path / "1.parquet", x=[1, 2])
+    write(tmp_path / "2.parquet", x=[0.5, None])
+    assert rows_of(tmp_path) == [{"x": 1.0}, {"x": 2.0}, {"x": 0.5}, {"x": None}]
+    write(tmp_path / "3.parquet", x=["text"])
+    with pytest.raises(InvalidSample, match="columns of other types"):
+        rows_of(tmp_path)
+
+
 def test_folders_tell_columns_as_hive_has_them(tmp_path: Path) -> None:
     """Whole numbers where all are, text else, nothing where there is none; a file's own win."""
     write(tmp_path / "day=1" / "kind=a%20b" / "x.parquet", x=[1.0])
@@ -92,6 +102,9 @@ def test_what_is_kept_of_a_text_file_is_as_it_is(tmp_path: Path) -> None:
         {"id": "9007199254740993", "a": 1.0, "b": 2.0},
         {"id": "x7", "a": 3.0, "b": 4.0},
     ]
+    path.write_text("x,y\n007,1\n")
+    assert rows_of(path, keep=["x"], inputs=["x", "y"]) == [{"x": "007", "y": 1.0}]
+    path.write_text("id,a,b\nx7,3,4\n")
     write(tmp_path / "rows.parquet", id=[1])
     for name in ("rows.csv", "rows.parquet"):
         with pytest.raises(InvalidSample, match="no column 'no' to keep"):

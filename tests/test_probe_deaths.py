@@ -121,6 +121,19 @@ def test_a_child_that_dies_while_loading_is_told(tmp_path: Path) -> None:
         assert "ended with status 7 while loading the model" in outcome.message
 
 
+def test_a_model_that_cannot_be_loaded_again_is_no_candidates_fault(tmp_path: Path) -> None:
+    """A child died of one candidate; the next one had no part in it, and may be tried again."""
+    again = f"os.path.exists({str(tmp_path / 'made')!r})"
+    made = f"os._exit(7) if {again} else open({str(tmp_path / 'made')!r}, 'w').close()"
+    with trouble(tmp_path, "os.abort()", when_made=made) as probe:
+        assert failed(probe(BAD, SECONDS)).kind == "crash"
+        outcome = failed(probe(GOOD, SECONDS))
+        assert outcome.kind == "stopped"
+        assert "ended with status 7 while loading the model" in outcome.message
+        (tmp_path / "made").unlink()
+        assert isinstance(probe(GOOD, SECONDS), Measurement)
+
+
 def test_a_model_that_never_loads_is_given_up(tmp_path: Path) -> None:
     """A child that is not ready in time is ended."""
     with trouble(tmp_path, when_made="time.sleep(60)", load_timeout_s=1.0) as probe:

@@ -163,6 +163,12 @@ def test_what_failed_later_is_not_told_as_too_slow() -> None:
     rounds: list[list[Outcome]] = [[timed(8, 0.001, peak=1)], [OutOfMemory(Candidate(8))]]
     with pytest.raises(NoFeasibleBatchSize, match="8 rows, keras ran out of memory"):
         recommend(standing_of(rounds))
+    rounds = [[timed(8, 0.001, peak=1)], [Failure(Candidate(8), kind="crash")]]
+    with pytest.raises(NoFeasibleBatchSize, match="16 rows, keras ran out of memory"):
+        recommend(standing_of([*rounds, [OutOfMemory(Candidate(16))]]))
+    stopped = Failure(Candidate(8), kind="stopped", message="Others took the memory.")
+    with pytest.raises(NoFeasibleBatchSize, match=r"No batch size meets 1\.00 ms"):
+        recommend(standing_of([[timed(8, 0.1, calls=100)], [stopped]], Goal(latency_budget_s=1e-3)))
     crash = Failure(Candidate(8), kind="crash", message="Segmentation fault.")
     with pytest.raises(NoFeasibleBatchSize, match="No candidate ran: Segmentation fault"):
         recommend(standing_of([[timed(8, 0.001, peak=1)], [crash]]))

@@ -225,12 +225,16 @@ def test_a_number_sign_begins_no_comment(tmp_path: Path) -> None:
 def test_the_names_that_pandas_gives_columns_are_no_row(tmp_path: Path) -> None:
     """`frame.to_csv(path, index=False)` calls columns without names 0, 1, 2."""
     path = tmp_path / "x.csv"
-    path.write_text("0,1\n5,6\n7,8\n")
+    path.write_text("0,1,2\n5,6,1\n7,8,1\n")
     (piece,) = open_rows(path, Cut(10)).pieces
     assert {name: list(values) for name, values in piece.inputs.items()} == {
         "0": [5, 7],
         "1": [6, 8],
+        "2": [1, 1],
     }
+    path.write_text("0,1\n1,0\n")  # which may be a row
+    (piece,) = open_rows(path, Cut(10)).pieces
+    assert list(piece.inputs["0"]) == [0, 1]
 
 
 def test_a_quote_that_is_not_closed_takes_no_time(tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def _block(rows: Path, piece: rowpieces.Piece) -> pa.Table:
     counts = {len(array) if array.ndim else -1 for array in arrays.values()}
     if len(counts) != 1 or -1 in counts:
         raise InvalidSample(f"{rows} holds arrays that have not the same number of rows.")
-    return pa.table({**piece.kept, **{name: as_column(array) for name, array in arrays.items()}})
+    # A kept column that is an input as well stays the text that it is: numbers are read later.
+    return pa.table({**{name: as_column(a) for name, a in arrays.items()}, **piece.kept})
 
 
 def _check_any(rows: Path, count: int) -> None:
@@ -80,7 +81,7 @@ class Piece:
         rows: How many they have.
         size_bytes: Of their columns before they were compressed.
         constants: Columns that the names of folders tell, of one value each.
-        columns: All columns in order, which is the same for all files.
+        schema: Names, order and types of all columns, which are the same for all files.
     """
 
     path: str
@@ -88,7 +89,7 @@ class Piece:
     rows: int
     size_bytes: int
     constants: Mapping[str, int | str | None]
-    columns: tuple[str, ...]
+    schema: pa.Schema
 
     def read(self) -> Iterator[pa.Table]:
         """Yield the rows in tables of `ROWS_OF_A_BLOCK` at most."""
@@ -97,7 +98,8 @@ class Piece:
                 table = pa.Table.from_batches([batch])
                 for name, value in self.constants.items():
                     table = table.append_column(name, pa.repeat(value, len(table)))
-                yield table.select(self.columns)
+                table = table.select(self.schema.names)
+                yield table if table.schema.equals(self.schema) else table.cast(self.schema)
 
 
 class RowGroups(Datasource):  # type: ignore[misc]  # Ray's class has no types
@@ -114,7 +116,7 @@ class RowGroups(Datasource):  # type: ignore[misc]  # Ray's class has no types
         except (pa.ArrowException, OSError) as error:
             raise InvalidSample(f"{rows} cannot be read as rows: {one_line(error)}") from error
         _check_any(rows, sum(piece.rows for piece in self._pieces))
-        how.columns(rows, self._pieces[0].columns)
+        how.columns(rows, self._pieces[0].schema.names)
 
     def estimate_inmemory_data_size(self) -> int:
         """Return the bytes of all columns, as the files tell them."""
@@ -139,22 +141,57 @@ def _pieces_of(rows: Path) -> list[Piece]:
     files = sorted(_files_of(rows)) if rows.is_dir() else [rows]
     if not files:
         raise InvalidSample(f"{rows} holds no .parquet files.")
-    columns: tuple[str, ...] = ()
-    pieces = []
-    for file, constants in zip(files, _told_by_folders(rows, files), strict=True):
+    constants = _told_by_folders(rows, files)
+    metadata, schemas = [], []
+    for file, told in zip(files, constants, strict=True):
         with pyarrow.parquet.ParquetFile(file) as opened:
-            own, metadata = opened.schema_arrow.names, opened.metadata
-        told = {name: value for name, value in constants.items() if name not in own}
-        columns = columns or (*own, *told)
-        if {*own, *told} != set(columns):
-            odd = min({*own, *told} ^ set(columns))
-            raise InvalidSample(f"{file} and {files[0]} have not both a column {odd!r}.")
-        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-        for part in _parts([group.num_rows for group in groups]):
-            size_bytes = sum(groups[index].total_byte_size for index in part)
-            count = sum(groups[index].num_rows for index in part)
-            pieces.append(Piece(str(file), tuple(part), count, size_bytes, told, columns))
-    return pieces
+            metadata.append(opened.metadata)
+            schemas.append(_with_constants(opened.schema_arrow, told))
+    schema = _common_schema(files, schemas)
+    return [
+        _piece(file, part, of_file, told, schema)
+        for file, of_file, told in zip(files, metadata, constants, strict=True)
+        for part in _parts([of_file.row_group(n).num_rows for n in range(of_file.num_row_groups)])
+    ]
+
+
+def _piece(
+    file: Path, part: Sequence[int], of_file: Any, told: Mapping[str, Any], schema: pa.Schema
+) -> Piece:
+    groups = [of_file.row_group(index) for index in part]
+    own = set(of_file.schema.to_arrow_schema().names)
+    return Piece(
+        path=str(file),
+        groups=tuple(part),
+        rows=sum(group.num_rows for group in groups),
+        size_bytes=sum(group.total_byte_size for group in groups),
+        constants={name: value for name, value in told.items() if name not in own},
+        schema=schema,
+    )
+
+
+def _with_constants(own: pa.Schema, told: Mapping[str, Any]) -> pa.Schema:
+    for name, value in told.items():
+        if name not in own.names:
+            own = own.append(pa.field(name, pa.scalar(value).type))
+    return own.remove_metadata()
+
+
+def _common_schema(files: Sequence[Path], schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """Find the types that hold the values of all files, under the first one's order of columns.
+
+    Raises:
+        InvalidSample: A column is not in all files, or is of another kind in one of them.
+    """
+    for file, schema in zip(files, schemas, strict=True):
+        if odd := set(schema.names) ^ set(schemas[0].names):
+            raise InvalidSample(f"{file} and {files[0]} have not both a column {min(odd)!r}.")
+    try:
+        return pa.unify_schemas(list(schemas), promote_options="permissive")
+    except pa.ArrowException as error:
+        raise InvalidSample(
+            f"The files beside {files[0]} have columns of other types: {one_line(error)}"
+        ) from error
 
 
 def _files_of(folder: Path) -> Iterator[Path]:
