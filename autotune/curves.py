@@ -6,7 +6,7 @@ Reads records only, and draws nothing: tables, Markdown and plots all tell these
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -147,8 +147,9 @@ def leading(curves: Sequence[LaneCurve], record: TuningRecord) -> tuple[LaneCurv
     chosen = record.recommendation and lane_of(record.recommendation.candidate)
 
     def rank(curve: LaneCurve) -> tuple[bool, bool, float]:
-        best = max(_values(curve.points, record.goal), default=(False, -math.inf))
-        return curve.lane == chosen, *best
+        best = best_of(curve, record.goal)
+        worth = worth_of(best, record.goal) if best else (False, -math.inf)
+        return curve.lane == chosen, *worth
 
     found: dict[str, LaneCurve] = {}
     for curve in sorted(curves, key=rank, reverse=True):
@@ -156,14 +157,17 @@ def leading(curves: Sequence[LaneCurve], record: TuningRecord) -> tuple[LaneCurv
     return tuple(found.values())
 
 
-def _values(points: Iterable[Point], goal: Goal) -> list[tuple[bool, float]]:
-    """Of each measured point whether it is within the limits, and what it is worth."""
+def best_of(curve: LaneCurve, goal: Goal) -> Point | None:
+    """Return the point that is worth most; None where none was measured."""
+    measured = [point for point in curve.points if point.is_measured]
+    return max(measured, key=lambda point: worth_of(point, goal), default=None)
+
+
+def worth_of(point: Point, goal: Goal) -> tuple[bool, float]:
+    """Tell whether a measured point is within the limits, and what it is worth: more is better."""
     by_latency = goal.objective == "latency"
-    return [
-        (not p.over, -(p.latency_quantile_s or 0.0) if by_latency else p.rows_per_s or 0.0)
-        for p in points
-        if p.is_measured
-    ]
+    worth = -(point.latency_quantile_s or 0.0) if by_latency else point.rows_per_s or 0.0
+    return not point.over, worth
 
 
 def steps_of(record: TuningRecord) -> tuple[Step, ...]:

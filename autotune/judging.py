@@ -11,6 +11,7 @@ import numpy as np
 
 from autotune.goal import Goal
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
+from autotune.units import format_share
 
 TRIMMED = 0.2  # of the calls at each end: a call that something interrupted says nothing of speed
 ERROR = 0.05  # chance that a verdict on a quantile is wrong
@@ -228,7 +229,7 @@ def value_name(goal: Goal) -> str:
     return {
         "throughput": "rows/s",
         "makespan": "rows/s of the whole job",
-        "latency": f"batches/s at the {goal.quantile:.0%} quantile",
+        "latency": f"batches/s at the {format_share(goal.quantile)} quantile",
     }[goal.objective]
 
 

@@ -50,6 +50,8 @@ class Picture:
             return
         if event.purpose == "search":  # others may be baselines, which are no part of the curve
             self._tried.setdefault(event.candidate)
+        if isinstance(outcome, Failure) and outcome.kind == "stopped":
+            return  # by others: it is tried again
         if isinstance(outcome, Measurement):
             self._peak_bytes = outcome.peak_bytes
             self._logs.setdefault(event.candidate, []).append(math.log(speed_of(outcome)))

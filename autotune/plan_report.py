@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autotune.plan import Load, Plan
-from autotune.units import format_rate, format_seconds
+from autotune.units import format_rate, format_seconds, format_share
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,7 +54,7 @@ def _replica(plan: Plan) -> str:
     within = format_rate(plan.requests_per_s, "requests")
     return (
         f"{within} within the limit, {format_rate(plan.rows_per_s_limit)} at all; planned for "
-        f"{plan.headroom:.0%} more than the rate"
+        f"{format_share(plan.headroom)} more than the rate"
     )
 
 

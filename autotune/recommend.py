@@ -15,7 +15,7 @@ from autotune.outcomes import Block, Candidate, Failure, Measurement, Outcome, O
 from autotune.racing import unresolved
 from autotune.records import LimitedBy, Recommendation, Round
 from autotune.standing import OFTEN, Standing
-from autotune.units import format_bytes, format_rate, format_seconds
+from autotune.units import format_bytes, format_rate, format_seconds, format_share
 
 
 def recommend(
@@ -152,7 +152,7 @@ def _reason(
     if best != chosen:
         sentences.append(
             f"The best measured is {best}, but by no more than the tolerance of "
-            f"{goal.tolerance:.0%}."
+            f"{format_share(goal.tolerance)}."
         )
     sentences.append(
         {
@@ -160,7 +160,8 @@ def _reason(
             "memory": "The next larger batch would not fit in memory: free some, or raise the "
             "memory budget, to try it.",
             "latency": "The next larger batch takes longer than "
-            f"{format_seconds(goal.latency_budget_s or 0)} at the {goal.quantile:.0%} quantile.",
+            f"{format_seconds(goal.latency_budget_s or 0)} at the {format_share(goal.quantile)} "
+            "quantile.",
             "max_batch_size": "It is the largest that was allowed: a larger max_batch_size may "
             "be faster.",
             "rows": "One batch holds the whole job.",
@@ -195,8 +196,8 @@ def _why_none(
         took = format_seconds(latency_quantile_s(fastest, goal.quantile))
         return (
             f"No batch size meets {format_seconds(goal.latency_budget_s or 0)}: the fastest, "
-            f"{fastest.candidate}, takes {took} at the {goal.quantile:.0%} quantile. Raise the "
-            "latency budget, or use a smaller model or a faster machine."
+            f"{fastest.candidate}, takes {took} at the {format_share(goal.quantile)} quantile. "
+            "Raise the latency budget, or use a smaller model or a faster machine."
         )
     too_large = [m for m in measured if excesses(m, goal, memory_limit_bytes)["memory"] > 0]
     if too_large:

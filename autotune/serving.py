@@ -11,7 +11,7 @@ from autotune.outcomes import Candidate, Measurement
 from autotune.records import Recommendation, TuningRecord
 from autotune.runner import SMALLER
 from autotune.scheduling import WORTHWHILE, Schedule, curve_of, schedule_for
-from autotune.units import format_rate, format_seconds
+from autotune.units import format_rate, format_seconds, format_share
 
 # A full queue is worked off in so many times its own length at the measured speed, or the machine
 # is not what it was: then an answer that still comes is of no use to who waits for it.
@@ -124,7 +124,7 @@ def _reasons(
         budget = f"the latency budget of {format_seconds(goal.latency_budget_s)}"
         size = (
             f"the largest measured size of which two batches fit into {budget} ({late} each at "
-            f"{goal.quantile:.0%}), but no fewer rows than are worth a batch"
+            f"{format_share(goal.quantile)}), but no fewer rows than are worth a batch"
         )
         wait = f"at most {wait}, and half of what one batch leaves of {budget}"
         deadline = budget

@@ -12,7 +12,7 @@ from autotune.contest import LEAST_ROUNDS, Contest
 from autotune.goal import Goal
 from autotune.judging import merged, quantile_verdict
 from autotune.outcomes import Candidate
-from autotune.units import format_seconds
+from autotune.units import format_seconds, format_share
 
 Verdict = Literal["same", "faster", "slower", "fails", "undecided"]
 Fact = Literal["advantage", "lead", "latency"]
@@ -159,7 +159,7 @@ class Trial:
             budget = format_seconds(self._goal.latency_budget_s or 0.0)
             yield (
                 f"A batch of {claim.recommended} takes longer than {budget} at the "
-                f"{self._goal.quantile:.0%} quantile."
+                f"{format_share(self._goal.quantile)} quantile."
             )
 
     @property

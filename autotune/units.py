@@ -155,3 +155,13 @@ def _three_digits(value: float) -> str:
     """Three significant digits without an exponent."""
     decimals = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
     return f"{value:.{decimals}f}"
+
+
+def format_share(value: float) -> str:
+    """Write a share as a percentage, with the digits that it has.
+
+    Example:
+        >>> format_share(0.95), format_share(0.999), format_share(0.07)
+        ('95%', '99.9%', '7%')
+    """
+    return f"{100 * value:.6g}%"

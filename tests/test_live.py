@@ -259,3 +259,17 @@ def test_without_a_terminal_there_are_lines_if_they_are_asked_for(
     assert lines[logging.WARNING] == []
     probes = [event for event in told if event.outcome is not None]
     assert lines[logging.INFO] == [probe_line(event) for event in probes]
+
+
+def test_who_was_stopped_for_others_keeps_its_figures() -> None:
+    """It is tried again: neither its cell nor the best line is lost meanwhile."""
+    ran = Measurement(Candidate(8), (0.01,) * 5)
+    stopped = Failure(Candidate(8), kind="stopped", message="Others took the memory.")
+    told = [
+        Progress(candidate=Candidate(8), outcome=outcome, best=ran, spent_s=1, budget_s=5)
+        for outcome in (ran, stopped)
+    ]
+    lines = drawn(picture_of(told), 80)
+    assert not any("stopped" in line for line in lines)
+    assert "best  800 rows/s at 8 rows, keras" in lines
+    assert lines[-1].split()[::2] == ["8", "800"]

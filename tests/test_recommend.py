@@ -150,6 +150,16 @@ def test_the_published_tail_is_the_one_that_is_judged() -> None:
     assert found.latency_quantile_s == pytest.approx(0.09)
 
 
+@pytest.mark.parametrize(("quantile", "text"), [(0.999, "99.9%"), (0.975, "97.5%"), (0.5, "50%")])
+def test_quantiles_and_tolerances_are_told_as_they_are(quantile: float, text: str) -> None:
+    """None is rounded to whole percents: 99.9 % is not the slowest call of all."""
+    goal = Goal(latency_budget_s=1e-3, quantile=quantile)
+    with pytest.raises(NoFeasibleBatchSize, match=f"at the {text} quantile"):
+        recommended([timed(8, 0.1, calls=100)], goal)
+    found = recommended([timed(32, 0.400), timed(64, 0.798)], Goal(tolerance=0.005))
+    assert "by no more than the tolerance of 0.5%" in found.reason
+
+
 def test_an_answer_that_others_stopped_once_is_still_one() -> None:
     """Without a fresh measurement its figures are those of the blocks that ended."""
     stopped = Failure(Candidate(8), kind="stopped", message="Others took the memory.")

@@ -252,3 +252,25 @@ def test_printable_text_is_one_line_within_its_limit(text: str, limit: int) -> N
     assert line.isprintable()
     assert len(line) == min(len(text), limit)
     assert line.endswith("...") or len(text) <= limit
+
+
+@pytest.mark.parametrize("width", [20, 35, 59, 75, 90])
+def test_a_lane_is_at_its_best_within_the_limits(width: int) -> None:
+    """A faster size that is over the budget is told only where there is no other."""
+    outcomes = (
+        Measurement(Candidate(8), (0.001,) * 4),
+        Measurement(Candidate(8, "xla"), (0.002,) * 4),
+        Measurement(Candidate(1024, "xla"), (0.1,) * 4),
+        Measurement(Candidate(512, "compiled"), (0.2,) * 4),
+        *(Measurement(Candidate(8, f"engine{i}"), (0.0015,) * 4) for i in range(3)),
+    )
+    record = tuned(outcomes=outcomes, goal=Goal(latency_budget_s=0.01))
+    below = shown(Speeds(changed(record, batch_size=8)), width).partition("also tried")[2]
+    told = " ".join(below.split())
+    if width >= 60:
+        assert "compiled (over the limit of latency) 512 2,560 rows/s 200 ms" in told
+    else:
+        assert "compiled (over the limit of latency): 2,560 rows/s with 512 rows" in told
+    if width < 30:
+        assert "xla: 4,000 rows/s with 8 rows" in told
+    assert "1024" not in told

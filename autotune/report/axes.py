@@ -45,8 +45,11 @@ def decades(values: Iterable[float | None]) -> dict[str, Any]:
     known = [value for value in values if value]
     low, high = min(known) / ROOM, max(known) * ROOM
     steps = (1, 2, 5) if math.log10(high / low) < FEW_DECADES else (1,)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [step * 10.0**power for power in powers for step in steps]
+    if sum(low <= tick <= high for tick in ticks) < 2:  # room up to the next ones on both sides
+        low = max((tick for tick in ticks if tick <= low), default=low)
+        high = min((tick for tick in ticks if tick >= high), default=high)
     return {
         "scale": alt.Scale(type="log", domain=[low, high], nice=False),
         "axis": alt.Axis(values=[t for t in ticks if low <= t <= high], format=",~r"),

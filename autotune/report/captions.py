@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from autotune.curves import LaneCurve, curves_of, leading, steps_of
+from autotune.curves import LaneCurve, best_of, curves_of, leading, steps_of
+from autotune.goal import Goal
 from autotune.records import TuningRecord
 from autotune.report import words
-from autotune.report.words import printable, share
-from autotune.units import format_bytes, format_rate, format_seconds
+from autotune.report.words import printable
+from autotune.units import format_bytes, format_rate, format_seconds, format_share
 
 STRETCHES = {
     "wait": "waiting for other work to end",
@@ -34,7 +35,7 @@ def throughput(record: TuningRecord) -> str:
     """The best size of the best lane of each engine."""
     curves = curves_of(record)
     best = leading(curves, record)
-    told = [text for curve in best if (text := _peak_of(curve))]
+    told = [text for curve in best if (text := _peak_of(curve, record.goal))]
     text = f"At its best {'; '.join(told)}. " if told else ""
     text += "Each engine's best lane is in colour, with 95 % intervals."
     others = len(curves) - len(best)
@@ -45,11 +46,10 @@ def throughput(record: TuningRecord) -> str:
     return text
 
 
-def _peak_of(curve: LaneCurve) -> str:
-    measured = [point for point in curve.points if point.rows_per_s is not None]
-    if not measured:
+def _peak_of(curve: LaneCurve, goal: Goal) -> str:
+    top = best_of(curve, goal)
+    if top is None:
         return ""
-    top = max(measured, key=lambda point: point.rows_per_s or 0.0)
     speed = format_rate(top.rows_per_s or 0.0)
     return (
         f"{printable(curve.name, 60)} runs {speed} with {top.candidate.batch_size:,} rows a batch"
@@ -59,7 +59,7 @@ def _peak_of(curve: LaneCurve) -> str:
 def latency(record: TuningRecord) -> str:
     """The answer's latency, against the budget where there is one."""
     goal, chosen = record.goal, record.recommendation
-    at = share(goal.quantile)
+    at = format_share(goal.quantile)
     text = f"Solid: median of the calls; dashed: their {at} quantile."
     if goal.latency_budget_s is not None:
         budget = format_seconds(goal.latency_budget_s)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from autotune.report.axes import decades, doublings, failure_tips, from_zero, point_tips, probe_tips
 from autotune.report.looks import Look, hue_of, shape_of
 from autotune.report.series import MIB, Row, Series
-from autotune.report.words import share
-from autotune.units import format_bytes, format_rate, format_seconds
+from autotune.units import format_bytes, format_rate, format_seconds, format_share
 
 if TYPE_CHECKING:
     import altair as alt
@@ -107,7 +106,7 @@ class Drawing:
         y = {"title": "milliseconds a batch", **decades(shown)}
         median = alt.Y("median:Q", **y)
         points = alt.Chart(_data(rows)).encode(x=self._sizes())
-        text = f"budget {format_seconds(budget_s or 0)} at {share(goal.quantile)}"
+        text = f"budget {format_seconds(budget_s or 0)} at {format_share(goal.quantile)}"
         return self._layer(
             points.mark_line(strokeDash=DASHES, strokeWidth=1.5).encode(
                 y=alt.Y("tail:Q", **y), **self._of_lane(0)

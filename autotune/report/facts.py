@@ -12,8 +12,7 @@ from autotune.report import words
 from autotune.report.repeating import MODEL, SAMPLE, command
 from autotune.report.series import described
 from autotune.report.text import precision
-from autotune.report.words import share
-from autotune.units import format_bytes, format_rate, format_seconds
+from autotune.units import format_bytes, format_rate, format_seconds, format_share
 
 TIED = 3  # lanes are named
 SPEED = 2  # number of the column by which the table is sorted at first
@@ -84,7 +83,7 @@ def _tiles(record: TuningRecord, chosen: Recommendation) -> Iterator[Tile]:
         (times, name), others = told[-1], told[:-1]
         note = ", ".join([f"than {name}", *(f"{t} than {n}" for t, n in others)])
         yield Tile("Times faster", times, "", note)
-    tail, at = format_seconds(chosen.latency_quantile_s), share(record.goal.quantile)
+    tail, at = format_seconds(chosen.latency_quantile_s), format_share(record.goal.quantile)
     note = f"{tail} at {at}"
     if record.goal.latency_budget_s is not None:
         note += f", budget {format_seconds(record.goal.latency_budget_s)}"
@@ -107,7 +106,7 @@ def _trust(record: TuningRecord) -> Iterator[tuple[str, str]]:
         ends = words.interval(chosen)
         yield "Speed, 95 % interval", ends or "none: it was timed in fewer than three blocks"
         tied = words.listed(chosen.tied, TIED)
-        worse = f"every other was worse by more than {share(record.goal.tolerance)}"
+        worse = f"every other was worse by more than {format_share(record.goal.tolerance)}"
         yield "Not told apart from", tied or f"none: {worse}"
     if note := precision(record):
         yield "Precision", note
@@ -151,7 +150,7 @@ def candidates(record: TuningRecord) -> dict[str, Any]:
     """Return the table of all candidates, the fastest first."""
     points = [(curve, point) for curve in curves_of(record) for point in curve.points]
     points.sort(key=lambda pair: pair[1].rows_per_s or 0.0, reverse=True)
-    at = share(record.goal.quantile)
+    at = format_share(record.goal.quantile)
     names = [f"at {at}" if name == "quantile" else name for name in COLUMNS]
     return {
         "columns": [{"name": n, "number": n not in TEXTS} for n in names],

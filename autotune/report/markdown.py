@@ -10,8 +10,8 @@ from autotune.records import Baseline, Recommendation, TuningRecord
 from autotune.report import words
 from autotune.report.repeating import command
 from autotune.report.text import precision
-from autotune.report.words import printable, share
-from autotune.units import format_bytes, format_rate, format_seconds
+from autotune.report.words import printable
+from autotune.units import format_bytes, format_rate, format_seconds, format_share
 
 MARK = "<!-- keras-autotune report -->"
 TIED = 3  # lanes are named
@@ -86,7 +86,7 @@ def _trust(record: TuningRecord) -> Iterator[tuple[str, str]]:
     chosen = record.recommendation
     if chosen:
         yield "Confidence", words.confidence(chosen)
-        tail, at = format_seconds(chosen.latency_quantile_s), share(record.goal.quantile)
+        tail, at = format_seconds(chosen.latency_quantile_s), format_share(record.goal.quantile)
         yield "Latency", f"{tail} at the {at} quantile"
         if chosen.peak_bytes:
             limit = record.memory_limit_bytes

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from autotune.curves import LaneCurve, Point, curves_of
+from autotune.curves import LaneCurve, Point, best_of, curves_of, worth_of
 from autotune.records import TuningRecord
 from autotune.report.words import printable
 from autotune.units import format_rate, format_seconds
@@ -13,9 +14,11 @@ from autotune.units import format_rate, format_seconds
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
+    from rich.text import Text
 
 GAP = 2
-SIZE = "batch size"
+SIZE, OTHERS = "batch size", "also tried, each at its best"
+NARROW = 60  # columns: in fewer a table would have no room for names
 
 
 class Speeds:
@@ -30,6 +33,7 @@ class Speeds:
 
     def __init__(self, record: TuningRecord) -> None:
         self._curves = curves_of(record)
+        self._goal = record.goal
         self._chosen = record.recommendation.candidate if record.recommendation else None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -39,16 +43,18 @@ class Speeds:
         others = [curve for curve in self._ranked() if curve not in columns]
         if others:
             yield ""
-            yield self._at_their_best(others)
+            rows = [self._told(curve) for curve in others]
+            yield _lines(rows) if options.max_width < NARROW else _at_their_best(rows)
 
     def _ranked(self) -> list[LaneCurve]:
         """The answer's lane, then the fastest first."""
 
-        def rank(curve: LaneCurve) -> tuple[bool, float]:
+        def rank(curve: LaneCurve) -> tuple[bool, bool, float]:
             is_chosen = any(point.candidate == self._chosen for point in curve.points)
-            return not is_chosen, -(_best(curve).rows_per_s or 0.0)
+            best = best_of(curve, self._goal)
+            return is_chosen, *(worth_of(best, self._goal) if best else (False, -math.inf))
 
-        return sorted(self._curves, key=rank)
+        return sorted(self._curves, key=rank, reverse=True)
 
     def _fitting(self, width: int) -> list[LaneCurve]:
         """The lanes that are columns, in the order in which they were tried."""
@@ -89,27 +95,35 @@ class Speeds:
         is_chosen = point.candidate == self._chosen
         return f"> {text}" if is_chosen else text, is_chosen
 
-    def _at_their_best(self, curves: Sequence[LaneCurve]) -> Table:
-        from rich.text import Text
+    def _told(self, curve: LaneCurve) -> tuple[str, str, str, str]:
+        """A lane at its best: its name, the batch size, the speed, the latency."""
+        best = best_of(curve, self._goal) or curve.points[0]
+        latency = "" if best.latency_s is None else format_seconds(best.latency_s)
+        over = f" (over the limit of {' and '.join(best.over)})" if best.over else ""
+        size, speed = str(best.candidate.batch_size), self._cell(best)[0]
+        return printable(curve.name + over), size, speed, latency
 
-        table = _table()
-        table.add_column("also tried, each at its best")
-        for name in (SIZE, "speed", "latency"):
-            table.add_column(name, justify="right")
-        for curve in curves:
-            best = _best(curve)
-            latency = "" if best.latency_s is None else format_seconds(best.latency_s)
-            size, speed = str(best.candidate.batch_size), self._cell(best)[0]
-            table.add_row(Text(printable(curve.name)), size, speed, latency)
-        return table
+
+def _at_their_best(rows: Sequence[tuple[str, str, str, str]]) -> Table:
+    from rich.text import Text
+
+    table = _table()
+    table.add_column(OTHERS)
+    for name in (SIZE, "speed", "latency"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, *figures in rows:
+        table.add_row(Text(name), *figures)
+    return table
+
+
+def _lines(rows: Sequence[tuple[str, str, str, str]]) -> Text:
+    from rich.text import Text
+
+    lines = [f"{name}: {speed} with {size} rows" for name, size, speed, _ in rows]
+    return Text("\n".join([f"{OTHERS}:", *lines]))
 
 
 def _table() -> Table:
     from rich.table import Table
 
     return Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
-
-
-def _best(curve: LaneCurve) -> Point:
-    """The fastest point; where none was measured, the first."""
-    return max(curve.points, key=lambda point: point.rows_per_s or 0.0)

@@ -11,7 +11,7 @@ from autotune.records import Baseline, Recommendation, TuningRecord
 from autotune.report import words
 from autotune.report.speeds import Speeds
 from autotune.report.words import printable
-from autotune.units import format_bytes, format_rate, format_seconds
+from autotune.units import format_bytes, format_rate, format_seconds, format_share
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,7 +42,7 @@ def _facts(record: TuningRecord) -> list[str]:
         facts += [_against(baseline, chosen) for baseline in record.baselines]
         latency = format_seconds(chosen.latency_s)
         tail = format_seconds(chosen.latency_quantile_s)
-        quantile = words.share(record.goal.quantile)
+        quantile = format_share(record.goal.quantile)
         facts.append(f"latency    {latency} median, {tail} at {quantile}, a batch")
         if chosen.peak_bytes:  # an allocator that counts large blocks only may say 0
             limit = record.memory_limit_bytes

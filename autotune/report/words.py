@@ -7,23 +7,13 @@ from collections.abc import Sequence
 from autotune.curves import lane_name
 from autotune.outcomes import Candidate
 from autotune.records import Baseline, Recommendation, TuningRecord
-from autotune.units import format_bytes, format_rate, format_seconds
+from autotune.units import format_bytes, format_rate, format_seconds, format_share
 
 
 def printable(text: str, limit: int = 300) -> str:
     """Return text from outside as one line that cannot move the cursor or change a colour."""
     shown = "".join(char if char.isprintable() else " " for char in text)
     return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."
-
-
-def share(value: float) -> str:
-    """Write a share as a percentage, with the digits that it has.
-
-    Example:
-        >>> share(0.95), share(0.999), share(0.07)
-        ('95%', '99.9%', '7%')
-    """
-    return f"{100 * value:.6g}%"
 
 
 def answer(record: TuningRecord) -> str:
@@ -53,7 +43,7 @@ def _limits(record: TuningRecord) -> str:
     goal, limits = record.goal, []
     if goal.latency_budget_s is not None:
         budget = format_seconds(goal.latency_budget_s)
-        limits.append(f"{budget} a batch at the {share(goal.quantile)} quantile")
+        limits.append(f"{budget} a batch at the {format_share(goal.quantile)} quantile")
     if record.memory_limit_bytes:
         limits.append(f"{format_bytes(record.memory_limit_bytes)} of memory")
     return f": {' and '.join(limits)}" if limits else ""
