@@ -196,6 +196,11 @@ class Machine(Struct, frozen=True, kw_only=True):
         quota = self.cpu_count if self.cpu_quota is None else int(self.cpu_quota)
         return max(1, min(self.cpu_count, quota))
 
+    def cpus_for(self, way: Candidate) -> int:
+        """Processors that a candidate's batches in flight use."""
+        wanted = way.concurrency * way.threads if way.threads else self.cpu_count
+        return min(wanted, self.whole_cpus)
+
 
 class Loaded(Struct, frozen=True, kw_only=True):
     """What is known once model and rows are ready to be measured.

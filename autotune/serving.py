@@ -78,8 +78,7 @@ def limits_for(record: TuningRecord, engines: Sequence[str] = ()) -> ServingLimi
     halves = {largest // part for part in SMALLER if largest >= part}
     budget_s = record.goal.latency_budget_s
     full_queue_s = schedule.max_queue_rows / chosen.rows_per_s
-    wanted = way.concurrency * way.threads if way.threads else None
-    most = record.machine.whole_cpus if record.machine else wanted
+    threads = way.concurrency * way.threads if way.threads else None
     return ServingLimits(
         way=way,
         batch_size=largest,
@@ -89,7 +88,7 @@ def limits_for(record: TuningRecord, engines: Sequence[str] = ()) -> ServingLimi
         queue_rows=schedule.max_queue_rows,
         deadline_s=budget_s or _PATIENCE * full_queue_s,
         rows_per_s=chosen.rows_per_s,
-        cpus=min(wanted, most) if wanted and most else most,
+        cpus=record.machine.cpus_for(way) if record.machine else threads,
         reasons=_reasons(record, chosen, schedule, curve),
     )
 

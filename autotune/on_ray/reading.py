@@ -72,7 +72,7 @@ def _check_any(rows: Path, count: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Fragment:
     """Row groups of a file that are read one after the other.
 
     Attributes:
@@ -112,69 +112,57 @@ class RowGroups(Datasource):  # type: ignore[misc]  # Ray's class has no types
     def __init__(self, rows: Path, how: rowpieces.Cut) -> None:
         super().__init__()
         try:
-            self._pieces = _pieces_of(rows)
+            self._fragments = _fragments_of(rows)
         except (pa.ArrowException, OSError) as error:
             raise InvalidSample(f"{rows} cannot be read as rows: {one_line(error)}") from error
-        _check_any(rows, sum(piece.rows for piece in self._pieces))
-        how.columns(rows, self._pieces[0].schema.names)
+        _check_any(rows, sum(fragment.rows for fragment in self._fragments))
+        how.columns(rows, self._fragments[0].schema.names)
 
     def estimate_inmemory_data_size(self) -> int:
         """Return the bytes of all columns, as the files tell them."""
-        return sum(piece.size_bytes for piece in self._pieces)
+        return sum(fragment.size_bytes for fragment in self._fragments)
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
     ) -> list[ReadTask]:
-        """Return a task for each piece, in order, whatever the parallelism that is asked for."""
+        """Return a task for each fragment, in order, whatever the parallelism that is asked for."""
         del parallelism, data_context
         return [
             ReadTask(
-                functools.partial(Piece.read, piece),
-                BlockMetadata(piece.rows, piece.size_bytes, None, None, (piece.path,)),
+                functools.partial(Fragment.read, fragment),
+                BlockMetadata(fragment.rows, fragment.size_bytes, None, None, (fragment.path,)),
                 per_task_row_limit=per_task_row_limit,
             )
-            for piece in self._pieces
+            for fragment in self._fragments
         ]
 
 
-def _pieces_of(rows: Path) -> list[Piece]:
+def _fragments_of(rows: Path) -> list[Fragment]:
     files = sorted(_files_of(rows)) if rows.is_dir() else [rows]
     if not files:
         raise InvalidSample(f"{rows} holds no .parquet files.")
-    constants = _told_by_folders(rows, files)
-    metadata, schemas = [], []
-    for file, told in zip(files, constants, strict=True):
+    told, metadata, schemas = [], [], []
+    for file, constants in zip(files, _told_by_folders(rows, files), strict=True):
         with pyarrow.parquet.ParquetFile(file) as opened:
+            own = opened.schema_arrow.remove_metadata()
             metadata.append(opened.metadata)
-            schemas.append(_with_constants(opened.schema_arrow, told))
+        told.append({name: value for name, value in constants.items() if name not in own.names})
+        for name, value in told[-1].items():
+            own = own.append(pa.field(name, pa.scalar(value).type))
+        schemas.append(own)
     schema = _common_schema(files, schemas)
     return [
-        _piece(file, part, of_file, told, schema)
-        for file, of_file, told in zip(files, metadata, constants, strict=True)
+        Fragment(
+            path=str(file),
+            groups=tuple(part),
+            rows=sum(of_file.row_group(index).num_rows for index in part),
+            size_bytes=sum(of_file.row_group(index).total_byte_size for index in part),
+            constants=constants,
+            schema=schema,
+        )
+        for file, of_file, constants in zip(files, metadata, told, strict=True)
         for part in _parts([of_file.row_group(n).num_rows for n in range(of_file.num_row_groups)])
     ]
-
-
-def _piece(
-    file: Path, part: Sequence[int], of_file: Any, told: Mapping[str, Any], schema: pa.Schema
-) -> Piece:
-    groups = [of_file.row_group(index) for index in part]
-    own = set(of_file.schema.to_arrow_schema().names)
-    return Piece(
-        path=str(file),
-        groups=tuple(part),
-        rows=sum(group.num_rows for group in groups),
-        size_bytes=sum(group.total_byte_size for group in groups),
-        constants={name: value for name, value in told.items() if name not in own},
-        schema=schema,
-    )
-
-
-def _with_constants(own: pa.Schema, told: Mapping[str, Any]) -> pa.Schema:
-    for name, value in told.items():
-        if name not in own.names:
-            own = own.append(pa.field(name, pa.scalar(value).type))
-    return own.remove_metadata()
 
 
 def _common_schema(files: Sequence[Path], schemas: Sequence[pa.Schema]) -> pa.Schema:
@@ -224,11 +212,13 @@ def _told_by_folders(root: Path, files: Sequence[Path]) -> list[dict[str, int | 
 def _parts(rows: Sequence[int]) -> Iterator[list[int]]:
     """Yield neighbours together that have a block's rows, so that small ones cost no task each."""
     part: list[int] = []
+    waiting = 0
     for index, count in enumerate(rows):
         part += [index] if count else []
-        if sum(rows[each] for each in part) >= ROWS_OF_A_BLOCK:
+        waiting += count
+        if waiting >= ROWS_OF_A_BLOCK:
             yield part
-            part = []
+            part, waiting = [], 0
     if part:
         yield part
 

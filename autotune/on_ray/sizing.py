@@ -56,5 +56,4 @@ def _processors(record: TuningRecord) -> int:
     way, machine = record.recommendation, record.machine
     if way is None or machine is None:
         return 1
-    wanted = way.threads * way.concurrency if way.threads else machine.cpu_count
-    return min(wanted, machine.whole_cpus)
+    return machine.cpus_for(way.candidate)

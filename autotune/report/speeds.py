@@ -24,8 +24,8 @@ NARROW = 60  # columns: in fewer a table would have no room for names
 class Speeds:
     """A row a batch size, a column a lane; of those that do not fit, a line each with their best.
 
-    Where not all fit, the lane of the answer is a column, and of the others the fastest are. A rich
-    renderable.
+    Where not all fit, the lane of the answer is a column, and those that are worth most within the
+    limits. A rich renderable.
 
     Args:
         record: What was found.
@@ -47,7 +47,7 @@ class Speeds:
             yield _lines(rows) if options.max_width < NARROW else _at_their_best(rows)
 
     def _ranked(self) -> list[LaneCurve]:
-        """The answer's lane, then the fastest first."""
+        """The answer's lane, then those that are worth most."""
 
         def rank(curve: LaneCurve) -> tuple[bool, bool, float]:
             is_chosen = any(point.candidate == self._chosen for point in curve.points)
