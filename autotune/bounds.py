@@ -122,7 +122,11 @@ def expected_peak_bytes(candidate: Candidate, known: Mapping[Candidate, Known]) 
     own = {c: k for c, k in read.items() if lane_of(c) == lane_of(candidate)}
     if own:
         peaks = {c.batch_size: k.peak_bytes or 0 for c, k in own.items()}
-        return upper_bound_bytes(peaks, candidate.batch_size, _idle_bytes(own), waste_bytes)
+        idle_bytes = _idle_bytes(own)
+        # Of what large batches took something stays, and is in the peaks of all that come later.
+        stays_bytes = max(0, max(of_it.left_bytes for of_it in own.values()) - idle_bytes)
+        bound = upper_bound_bytes(peaks, candidate.batch_size, idle_bytes, waste_bytes) or 0
+        return bound + stays_bytes
     alike = {c: k for c, k in read.items() if c.engine == candidate.engine}
     times = 1 if alike else OF_XLA if candidate.engine == "xla" else OTHER_ENGINE
     alike, idle_bytes = alike or read, _idle_bytes(alike or read)

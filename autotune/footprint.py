@@ -24,12 +24,16 @@ class Growth:
     Args:
         release: Has the session let go of what it keeps for its next calls. Else a small batch
             would be charged with what a large one took, and all sessions together keep too much.
+
+    Attributes:
+        kept_bytes: What stayed all the same. The C library keeps of each thread's freed memory
+            up to 64 MiB at the end of its heap, which it cannot be told to give back.
     """
 
     def __init__(self, release: Callable[[], None] | None = None) -> None:
         self._release = release
-        self._kept_bytes = 0
         self._before_bytes = 0
+        self.kept_bytes = 0
 
     def begin(self) -> None:
         """Begin to charge the session with what the process grows by."""
@@ -40,12 +44,12 @@ class Growth:
     def end(self) -> int:
         """End it, and return the most that the session held since, what it kept before included."""
         highest = host.peak_resident_bytes() or host.resident_bytes()
-        peak = self._kept_bytes + max(0, highest - self._before_bytes)
+        peak = self.kept_bytes + max(0, highest - self._before_bytes)
         if self._release:
             with contextlib.suppress(Exception):  # where memory ran out, it may not answer
                 self._release()
         host.give_back_free_memory()
-        self._kept_bytes = max(0, self._kept_bytes + host.resident_bytes() - self._before_bytes)
+        self.kept_bytes = max(0, self.kept_bytes + host.resident_bytes() - self._before_bytes)
         return peak
 
 
@@ -58,16 +62,21 @@ class Footprint:
             allocator counts.
 
     Attributes:
-        device_idle_bytes: What the allocator held before the first call; None if it does not count.
-        device_peak_bytes: The most that it held, and the session with it.
+        device_idle_bytes: What the allocator held before the first call, and the session with it;
+            None if the allocator does not count.
+        device_peak_bytes: The most that they held.
+        device_left_bytes: What they held after the last call.
         host_idle_bytes: Resident memory of the process before the first call.
         host_peak_bytes: The most there was of it; None off Linux.
+        host_left_bytes: Resident memory of the process after the last call.
     """
 
     device_idle_bytes: int | None
     device_peak_bytes: int | None
+    device_left_bytes: int | None
     host_idle_bytes: int | None
     host_peak_bytes: int | None
+    host_left_bytes: int | None
 
     def __init__(self, allocator: Allocator, growth: Growth | None) -> None:
         self._allocator = allocator
@@ -78,7 +87,7 @@ class Footprint:
             self._growth.begin()
         self._allocator.reset()
         host.reset_peak_resident()
-        self.device_idle_bytes = self._allocator.held_bytes()
+        self.device_idle_bytes = self._with_session(self._allocator.held_bytes())
         self.host_idle_bytes = host.peak_resident_bytes()
         return self
 
@@ -94,3 +103,10 @@ class Footprint:
             grown_bytes = self._growth.end()
             if self.device_peak_bytes is not None:
                 self.device_peak_bytes += grown_bytes
+        self.device_left_bytes = self._with_session(self._allocator.held_bytes())
+        self.host_left_bytes = host.resident_bytes()
+
+    def _with_session(self, held_bytes: int | None) -> int | None:
+        if held_bytes is None or self._growth is None:
+            return held_bytes
+        return held_bytes + self._growth.kept_bytes

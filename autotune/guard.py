@@ -39,8 +39,8 @@ class Guard:
         alarm: Why the probe must stop; "" while it need not.
         siblings_bytes: To be kept up to date between probes: what those take is no other's doing,
             but may not be taken by this process either.
-        sessions_bytes: What sessions opened since took before their first batch; of the host's
-            memory, and not counted by the allocator.
+        sessions_bytes: What sessions opened since took before their first batch, and all others
+            have kept; of the host's memory, and not counted by the allocator.
     """
 
     def __init__(self, device: Device, own_bytes: int | None, siblings_bytes: int = 0) -> None:

@@ -17,6 +17,7 @@ class Known:
         parts: Its measurements.
         failed: Whether it ever ran out of memory or failed by its own fault.
         peak_bytes: Highest peak; None where it could not be read.
+        left_bytes: The most that was held after a last call; 0 where that is not known.
         waste_bytes: What the allocator may leave unused of a chunk.
         latency_s: Least median seconds of a call in a block; infinite before the first.
         first_call_extra_s: What its very first call took more than the slowest one after it.
@@ -28,6 +29,7 @@ class Known:
         self.failed = False
         self.peak_bytes: int | None = None
         self._idle_bytes: int | None = None
+        self.left_bytes = 0
         self.waste_bytes = 0
         self.latency_s = math.inf
         self.first_call_extra_s = 0.0
@@ -59,6 +61,7 @@ class Known:
         self.latency_s = min(self.latency_s, outcome.latency_s)
         if outcome.peak_bytes is not None:
             self.peak_bytes = max(self.peak_bytes or 0, outcome.peak_bytes)
+        self.left_bytes = max(self.left_bytes, outcome.left_bytes or 0)
         self.waste_bytes = max(self.waste_bytes, outcome.device_waste_bytes)
         if outcome.idle_bytes is not None:
             self._idle_bytes = min(self._idle_bytes or outcome.idle_bytes, outcome.idle_bytes)

@@ -159,6 +159,11 @@ class LineUp:
             return 0
         return self._opening_bytes.get(candidate.engine, 0)
 
+    def kept_besides(self, candidate: Candidate) -> int:
+        """What the sessions of all other candidates have kept of their batches, in bytes."""
+        lane = lane_of(candidate)
+        return sum(g.kept_bytes for other, (_, g) in self._sessions.items() if other != lane)
+
     def growth_of(self, candidate: Candidate) -> Growth | None:
         """Return what a candidate's session grew by in its calls.
 

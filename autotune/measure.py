@@ -17,8 +17,8 @@ from autotune.engines import REFERENCE, Engine
 from autotune.errors import EngineUnavailable, is_out_of_memory, one_line
 from autotune.footprint import Footprint
 from autotune.guard import Guard
-from autotune.lineup import LineUp
-from autotune.nesting import Nested, flatten
+from autotune.lineup import PARITY_ROWS, LineUp
+from autotune.nesting import Nested, copied, flatten, head
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
 from autotune.parity import Parity
 from autotune.timing import time_calls
@@ -103,33 +103,35 @@ class InProcessProbe:
                 f"{format_bytes(needed)} before its first batch; {format_bytes(limit)} are left."
             )
         engine = self._lineup.engine_of(candidate)
-        self.guard.sessions_bytes = self._lineup.sessions_bytes - self._sessions_bytes
+        opened_bytes = self._lineup.sessions_bytes - self._sessions_bytes
+        self.guard.sessions_bytes = opened_bytes + self._lineup.kept_besides(candidate)
         return engine
 
     def _measure(self, candidate: Candidate, engine: Engine, seconds: float) -> Outcome:
         batches = _batches(self._workload, candidate.batch_size)
+        is_new = candidate not in self._seen
         with Footprint(self._allocator, self._lineup.growth_of(candidate)) as footprint:
             began = time.perf_counter()
             outputs = engine(batches[0])
             first_call_s = time.perf_counter() - began
-            parity = Parity()
-            if candidate.engine != REFERENCE and candidate not in self._seen:
-                parity = self._lineup.parity(candidate, batches[0], outputs)
-                if parity.complaint:
-                    message = f"At {candidate.batch_size} rows {parity.complaint}."
-                    return Failure(candidate, kind="mismatch", message=message)
-            del outputs
+            outputs = copied(head(outputs, PARITY_ROWS))  # whole, they would be in the peak
             timings = time_calls(
                 engine,
                 batches,
                 seconds,
                 concurrency=candidate.concurrency,
-                fewest=MIN_CALLS_AGAIN if candidate in self._seen else MIN_CALLS,
+                fewest=MIN_CALLS if is_new else MIN_CALLS_AGAIN,
                 meter=self._meter,
                 guard=self.guard,
                 last_call_s=first_call_s,
                 warm_up_s=self._warm_up_s(candidate, seconds),
             )
+        parity = Parity()
+        if candidate.engine != REFERENCE and is_new:  # outside: the reference takes memory too
+            parity = self._lineup.parity(candidate, batches[0], outputs)
+        if parity.complaint:
+            message = f"At {candidate.batch_size} rows {parity.complaint}."
+            return Failure(candidate, kind="mismatch", message=message)
         self._seen.add(candidate)
         return Measurement(
             candidate,
@@ -142,6 +144,8 @@ class InProcessProbe:
             host_peak_bytes=footprint.host_peak_bytes,
             device_idle_bytes=footprint.device_idle_bytes,
             host_idle_bytes=footprint.host_idle_bytes,
+            device_left_bytes=footprint.device_left_bytes,
+            host_left_bytes=footprint.host_left_bytes,
             device_waste_bytes=self._allocator.waste_bytes,
             largest_error=parity.largest_error,
             changed_classes=parity.changed_classes,

@@ -90,3 +90,23 @@ def test_where_nothing_is_counted_the_process_is_all_that_is_known() -> None:
             pass
         assert footprint.device_peak_bytes is None
         assert footprint.host_peak_bytes is not None
+
+
+def test_a_footprint_tells_what_stays() -> None:
+    """What a session keeps after its calls is what it holds before the next ones."""
+    import tensorflow as tf
+
+    allocator, growth = TensorFlowAllocator("CPU:0"), Growth()
+    with Footprint(allocator, growth) as first:
+        kept = array(32)
+        workspace = array(64)
+        del workspace
+    if first.device_left_bytes is None:
+        pytest.skip("TensorFlow's allocator keeps no count on this CPU: needs oneDNN")
+    others = tf.ones((16 * MIB // 4,))
+    with Footprint(allocator, growth) as second:
+        pass
+    assert first.device_left_bytes == pytest.approx(32 * MIB, abs=NOISE)
+    assert second.device_idle_bytes == pytest.approx(48 * MIB, abs=NOISE)
+    assert second.device_peak_bytes == pytest.approx(48 * MIB, abs=NOISE)
+    assert len(kept) + others.shape[0] > 0

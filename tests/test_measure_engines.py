@@ -46,6 +46,25 @@ def test_an_engine_with_another_answer_is_a_mismatch(
     assert isinstance(probe(Candidate(8, "keras"), SECONDS), Measurement)
 
 
+def test_a_comparison_is_none_of_the_candidates_memory(
+    mlp: Any, rows: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the reference takes for its own answers is not charged to the engine that is tried."""
+    lineup = LineUp(mlp, Workload(rows), ("onnxruntime",))
+    compare = LineUp.parity
+
+    def greedy(*arguments: Any) -> Any:
+        taken = np.ones(128 * MIB, np.uint8)
+        return compare(*arguments) if taken[-1] else None
+
+    monkeypatch.setattr(LineUp, "parity", greedy)
+    probe = InProcessProbe(lineup, Workload(rows), TensorFlowAllocator("CPU:0"), UNWATCHED)
+    outcome = probe(Candidate(8, "onnxruntime"), SECONDS)
+    assert isinstance(outcome, Measurement)
+    assert outcome.device_peak_bytes is not None
+    assert outcome.device_peak_bytes < 64 * MIB
+
+
 def test_an_engine_that_was_not_asked_for_is_a_mismatch(
     mlp: Any, rows: np.ndarray[Any, Any]
 ) -> None:

@@ -107,3 +107,28 @@ def test_forecasts_stand_beside_what_came() -> None:
     assert refused
     assert all(f.upper_bound_bytes > limit == f.limit_bytes for f in refused)
     assert max(f.candidate.batch_size for f in met) < min(f.candidate.batch_size for f in refused)
+
+
+def test_what_stays_of_large_batches_is_expected_of_those_that_come_later() -> None:
+    """A session that keeps a tenth of its largest batch breaks no bound."""
+    kept = {1: 0, 2: 0}
+
+    def keeping(candidate: Candidate, seconds: float) -> Measurement:
+        """A size is worth trying up to 300 rows; each row takes a megabyte."""
+        idle, needed = kept[candidate.concurrency], candidate.batch_size * MIB
+        kept[candidate.concurrency] = max(idle, needed // 10)
+        call_s = 1e-3 * max(1, candidate.batch_size / 300)
+        return Measurement(
+            candidate,
+            (call_s,) * max(3, int(seconds / call_s)),
+            span_s=None if candidate.concurrency == 1 else seconds,
+            elapsed_s=seconds,
+            device_peak_bytes=idle + needed,
+            device_idle_bytes=idle,
+            device_left_bytes=kept[candidate.concurrency],
+        )
+
+    record = search(keeping, Goal(max_batch_size=2048), concurrency=(1, 2), budget_s=20)
+    met = [f for f in record.forecasts if f.peak_bytes is not None]
+    assert min(f.candidate.batch_size for f in met[8:]) < 1024
+    assert [f for f in met if (f.peak_bytes or 0) > f.upper_bound_bytes] == []
