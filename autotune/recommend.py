@@ -11,11 +11,12 @@ from autotune.confirming import ROUNDS, Confirmation
 from autotune.errors import NoFeasibleBatchSize
 from autotune.goal import Goal
 from autotune.judging import excesses, lane_of, latency_quantile_s
-from autotune.outcomes import Block, Candidate, Failure, Measurement, Outcome, OutOfMemory
+from autotune.outcomes import Block, Candidate, Measurement, Outcome
 from autotune.racing import unresolved
 from autotune.records import LimitedBy, Recommendation, Round
+from autotune.shortfall import why_nothing
 from autotune.standing import OFTEN, Standing
-from autotune.units import format_bytes, format_rate, format_seconds, format_share
+from autotune.units import format_rate, format_seconds, format_share
 
 
 def recommend(
@@ -39,7 +40,7 @@ def recommend(
     refused = refused or {}
     if chosen is None or best is None:
         limit = standing.memory_limit_bytes
-        raise NoFeasibleBatchSize(_why_none(outcomes, goal, limit, refused))
+        raise NoFeasibleBatchSize(why_nothing(outcomes, goal, limit, refused))
     confirmation = Confirmation(standing, chosen)
     every, fresh = standing.measured[chosen], confirmation.measurement(chosen)
     speed = confirmation.speed(chosen) or confirmation.speed_in_search()
@@ -171,47 +172,3 @@ def _reason(
         }[limited_by]
     )
     return " ".join(sentences)
-
-
-def _why_none(
-    outcomes: Sequence[Outcome],
-    goal: Goal,
-    memory_limit_bytes: int | None,
-    refused: Mapping[Candidate, int],
-) -> str:
-    measured = [o for o in outcomes if isinstance(o, Measurement)]
-    limit = format_bytes(memory_limit_bytes or 0)
-    failed = {
-        o.candidate
-        for o in outcomes
-        if not isinstance(o, Measurement) and not (isinstance(o, Failure) and o.kind == "stopped")
-    }
-    fitting = [
-        m
-        for m in measured
-        if m.candidate not in failed and excesses(m, goal, memory_limit_bytes)["memory"] <= 0
-    ]
-    if fitting:
-        fastest = min(fitting, key=lambda m: latency_quantile_s(m, goal.quantile))
-        took = format_seconds(latency_quantile_s(fastest, goal.quantile))
-        return (
-            f"No batch size meets {format_seconds(goal.latency_budget_s or 0)}: the fastest, "
-            f"{fastest.candidate}, takes {took} at the {format_share(goal.quantile)} quantile. "
-            "Raise the latency budget, or use a smaller model or a faster machine."
-        )
-    too_large = [m for m in measured if excesses(m, goal, memory_limit_bytes)["memory"] > 0]
-    if too_large:
-        least = min(too_large, key=lambda m: m.peak_bytes or 0)
-        return (
-            f"No batch size fits: {least.candidate} needs {format_bytes(least.peak_bytes or 0)}, "
-            f"and {limit} may be used. Free memory or raise the memory budget."
-        )
-    if refused:
-        candidate, needed = min(refused.items(), key=lambda item: item[1])
-        return f"No batch size fits: {candidate} may need {format_bytes(needed)} of {limit}."
-    short = [o.candidate for o in outcomes if isinstance(o, OutOfMemory)]
-    if short:
-        smallest = min(short, key=lambda c: c.batch_size)
-        return f"No batch size fits: {smallest} ran out of memory. Free some, or use less of it."
-    messages = [o.message or o.kind for o in outcomes if isinstance(o, Failure)]
-    return f"No candidate ran: {messages[0] if messages else 'the budget allowed no probe'}"

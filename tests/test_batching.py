@@ -20,7 +20,7 @@ SERVING = Path(__file__).parents[1] / "docs" / "serving.md"
 MODEL = doubler()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     sizes=st.lists(st.integers(1, 12), min_size=1, max_size=30),
     batch_size=st.integers(1, 16),

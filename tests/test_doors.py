@@ -18,7 +18,6 @@ from tests.doubling import doubling
 EXAMPLES = 40
 SEVERAL = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 DOORS = {

@@ -75,6 +75,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "on_ray.sizing": (3, "records", "numpy ray"),
     "parquetfiles": (3, "nesting", "numpy pyarrow"),
     "scheduling": (3, "judging outcomes records", "numpy"),
+    "shortfall": (3, "goal judging outcomes units", ""),
     "splitting": (3, "judging outcomes", ""),
     "tables": (3, "dtypes errors nesting workload", "numpy"),
     "ways": (3, "host judging records", ""),
@@ -102,7 +103,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "on_ray.tables": (5, "errors foreign nesting tables workload", "numpy pyarrow ray"),
     "outfiles": (5, "errors files nesting parquetfiles rowfiles workload", "numpy"),
     "racing": (5, "judging outcomes standing", ""),
-    "report.words": (5, "curves outcomes records units", ""),
+    "report.words": (5, "curves outcomes records shortfall units", ""),
     "rowpieces": (5, "csvfiles errors foreign nesting rowfiles workload", "numpy pyarrow"),
     "baselines": (6, "confirming judging outcomes records standing", "msgspec"),
     "contest": (
@@ -126,7 +127,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "on_ray.reading": (6, "errors nesting on_ray.tables rowpieces", "pyarrow ray"),
     "recommend": (
         6,
-        "comparing confirming errors goal judging outcomes racing records standing units",
+        "comparing confirming errors goal judging outcomes racing records shortfall standing units",
         "",
     ),
     "report": (6, "", ""),

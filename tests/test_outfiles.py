@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
@@ -38,7 +38,6 @@ def rows_of(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-@settings(deadline=None)  # the first one imports pyarrow
 @given(dtype=st.sampled_from(KINDS), shape=st.sampled_from(SHAPES), data=st.data())
 def test_what_is_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, dtype: str, shape: tuple[int, ...], data: Any
@@ -56,7 +55,6 @@ def test_what_is_written_is_read(
         np.testing.assert_array_equal(values, plain)
 
 
-@settings(deadline=None)  # the first one imports pyarrow
 @given(dtype=st.sampled_from(KINDS), shape=st.sampled_from(SHAPES), data=st.data())
 def test_text_has_a_column_a_value_and_every_digit(
     tmp_path_factory: pytest.TempPathFactory, dtype: str, shape: tuple[int, ...], data: Any

@@ -157,7 +157,7 @@ def test_where_free_memory_is_the_limit_no_step_is_counted() -> None:
     assert (pace.limit, pace.steps_up) == (32, 1)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(tuned=st.integers(1, 5000), share=st.floats(0, 1))
 def test_it_comes_close_to_what_fits_and_seldom_fails(tuned: int, share: float) -> None:
     """In as much memory as there is, nearly all batches go well, and they are half of it at least.

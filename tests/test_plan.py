@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autotune import Candidate, InvalidInput, Measurement, NoFeasibleBatchSize, TuningRecord
@@ -108,7 +108,7 @@ def test_a_limit_below_the_fastest_answer_is_refused_with_that() -> None:
         quick(record_with(), limit_s=0.002)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6)
 @given(
     seconds=st.lists(st.floats(1e-5, 0.1), min_size=4, max_size=4),
     noise=st.lists(st.floats(1.0, 3.0), min_size=3, max_size=20),

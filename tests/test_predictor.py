@@ -163,9 +163,7 @@ def test_a_changed_model_file_is_refused_at_load(mlp: Any, tmp_path: Path) -> No
         autotune.load(tmp_path / "tuned")
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(count=st.integers(0, 50), size=st.integers(1, 60), flights=st.integers(1, 3))
 def test_no_row_is_lost_doubled_or_out_of_order(
     mlp: Any, rows: Any, count: int, size: int, flights: int

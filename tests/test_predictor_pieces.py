@@ -29,7 +29,7 @@ def predictors() -> dict[int, TunedPredictor]:
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 3])
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(counts=st.lists(st.integers(0, 40), min_size=1, max_size=8), with_out=st.booleans())
 def test_a_generator_gives_the_answers_of_its_rows(
     predictors: dict[int, TunedPredictor], concurrency: int, counts: list[int], with_out: bool
@@ -83,7 +83,7 @@ def test_a_source_of_nothing_is_refused(predictors: dict[int, TunedPredictor]) -
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 3])
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(counts=st.lists(st.integers(0, 40), max_size=8))
 def test_pieces_are_streamed_in_order(
     predictors: dict[int, TunedPredictor], concurrency: int, counts: list[int]

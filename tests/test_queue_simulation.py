@@ -42,7 +42,7 @@ def simulate(
     return batcher
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     waiting=st.integers(0, 40),
     rows=st.integers(1, 3),

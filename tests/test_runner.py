@@ -127,7 +127,7 @@ def test_rows_of_zeros_need_not_be_valid() -> None:
     assert counters.out_of_memory == 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     rows=st.integers(1, 64), fits=st.integers(1, 64), per_shape=st.booleans(), nested=st.booleans()
 )

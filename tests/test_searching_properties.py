@@ -122,7 +122,7 @@ def check(record: TuningRecord, goal: Goal, engines: tuple[str, ...], flights: s
     assert sum(a_round.outcomes for a_round in record.rounds) == len(record.outcomes)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     trouble=TROUBLES,
     lowest=LOWEST,
@@ -266,7 +266,7 @@ class Stopped(Exception):
     """Breaks a search off, as Ctrl-C does."""
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     stop_at=st.integers(0, 60),
     seed=st.integers(0, 50),

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from autotune.curves import lane_name
 from autotune.outcomes import Candidate
-from autotune.records import Baseline, Recommendation, TuningRecord
-from autotune.units import format_bytes, format_rate, format_seconds, format_share
+from autotune.records import Baseline, Forecast, Recommendation, TuningRecord
+from autotune.shortfall import why_nothing
+from autotune.units import format_bytes, format_rate, format_seconds
 
 
 def printable(text: str, limit: int = 300) -> str:
@@ -20,7 +21,9 @@ def answer(record: TuningRecord) -> str:
     """Say in one sentence what to run, and what it is worth."""
     chosen = record.recommendation
     if chosen is None:
-        return f"Nothing that was tried is within the limits{_limits(record)}."
+        refused = {f.candidate: f.upper_bound_bytes for f in refused_of(record)}
+        limit = record.memory_limit_bytes
+        return printable(why_nothing(record.outcomes, record.goal, limit, refused), 1_000)
     gains = [
         f"{times} times {baseline_name(baseline.candidate)}"
         for baseline in record.baselines
@@ -37,16 +40,6 @@ def answer(record: TuningRecord) -> str:
 def why(chosen: Recommendation) -> str:
     """Why this candidate and no larger one: the reason without its first sentence, the answer."""
     return chosen.reason.partition(". ")[2] or chosen.reason
-
-
-def _limits(record: TuningRecord) -> str:
-    goal, limits = record.goal, []
-    if goal.latency_budget_s is not None:
-        budget = format_seconds(goal.latency_budget_s)
-        limits.append(f"{budget} a batch at the {format_share(goal.quantile)} quantile")
-    if record.memory_limit_bytes:
-        limits.append(f"{format_bytes(record.memory_limit_bytes)} of memory")
-    return f": {' and '.join(limits)}" if limits else ""
 
 
 def baseline_name(candidate: Candidate) -> str:
@@ -105,9 +98,14 @@ def forecasts_kept(record: TuningRecord) -> str:
     return f"{above or 'none'} of {len(met)} peaks above the forecast's bound" if met else ""
 
 
+def refused_of(record: TuningRecord) -> list[Forecast]:
+    """Forecasts of the candidates that were not tried for want of memory."""
+    return [f for f in record.forecasts if f.peak_bytes is None]
+
+
 def least_refused(record: TuningRecord) -> str:
     """The least that was not tried for want of memory; "" where everything was."""
-    refused = [f for f in record.forecasts if f.peak_bytes is None]
+    refused = refused_of(record)
     if not refused:
         return ""
     least = min(refused, key=lambda f: f.upper_bound_bytes)
