@@ -79,7 +79,7 @@ class Contest(Generic[Name]):
     It reads no clock: time is the sum of what the probes took.
 
     Args:
-        contenders: Who is timed, by any name.
+        contenders: Who is timed, by any name; `on_event` is told names that are text.
         budget_s: Seconds for all probes; the last one begun may exceed it.
         seed: Seed for the order in a round.
         on_event: Called before and after each probe.
@@ -164,14 +164,14 @@ class Contest(Generic[Name]):
 
     def _time(self, name: Name, purpose: Purpose = "search") -> Outcome:
         contender = self._contenders[name]
-        self._tell(self._progress(contender.candidate, None, purpose))
+        self._tell(self._progress(name, None, purpose))
         outcome = contender.probe(contender.candidate, self._block_s)
         self.spent_s += outcome.elapsed_s
         self._known[name].add(Block(outcome, len(self.rounds), purpose))
         self._is_disturbed = isinstance(outcome, Measurement) and outcome.is_disturbed
         waiting, disturbed = purpose == "wait", self._is_disturbed
         self._patience.took(outcome.elapsed_s, waiting=waiting, disturbed=disturbed)
-        self._tell(self._progress(contender.candidate, outcome, purpose))
+        self._tell(self._progress(name, outcome, purpose))
         return outcome
 
     def _wait_for_quiet(self) -> None:
@@ -181,16 +181,15 @@ class Contest(Generic[Name]):
         while self._is_disturbed and self._patience.is_left and self._has_time:
             self._time(quickest, "wait")
 
-    def _progress(
-        self, candidate: Candidate, outcome: Outcome | None, purpose: Purpose
-    ) -> Progress:
+    def _progress(self, name: Name, outcome: Outcome | None, purpose: Purpose) -> Progress:
         return Progress(
-            candidate=candidate,
+            candidate=self._contenders[name].candidate,
             outcome=outcome,
             best=None,
             spent_s=self.spent_s,
             budget_s=self._budget_s,
             purpose=purpose,
+            side=name if isinstance(name, str) else "",
         )
 
     @property

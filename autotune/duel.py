@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     Rows: TypeAlias = Nested | Synthetic | None
 
 Winner = Literal["A faster", "B faster", "same", "undecided"]
+Verdict = Literal[Winner, "fails"]
 
 
 class Side(Struct, frozen=True, kw_only=True):
@@ -59,7 +60,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
     Attributes:
         verdict: "A faster" or "B faster" by more than the tolerance; "same" within it;
-            "undecided" where the budget ended first. Each at 95 %.
+            "undecided" where the budget ended first; each at 95 %. "fails" where one of them does
+            not run here.
         reason: The verdict in words.
         a: The one.
         b: The other.
@@ -70,7 +72,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
         warnings: What a reader should know before trusting the figures.
     """
 
-    verdict: Winner
+    verdict: Verdict
     reason: str
     a: Side
     b: Side
@@ -189,7 +191,7 @@ def decide(
     sides = {"A": a, "B": b}
     contenders = {name: Contender(entrant.probe, way) for name, (entrant, way) in sides.items()}
     contest = Contest(contenders, budget_s=budget_s, seed=seed, on_event=on_event)
-    contest.run(lambda: bool(contest.failures) or _judge(contest, tolerance) != "undecided")
+    contest.run(lambda: _judge(contest, tolerance) != "undecided")
     verdict = _judge(contest, tolerance)
     return Comparison(
         verdict=verdict,
@@ -204,7 +206,9 @@ def decide(
     )
 
 
-def _judge(contest: Contest[str], tolerance: float) -> Winner:
+def _judge(contest: Contest[str], tolerance: float) -> Verdict:
+    if contest.failures:
+        return "fails"
     gap = contest.gap("B", "A")
     if gap is None or contest.calm_rounds < LEAST_ROUNDS:
         return "undecided"
@@ -226,7 +230,7 @@ def winner(gap: Gap, tolerance: float) -> Winner:
     return "same" if -band <= gap.low and gap.high <= band else "undecided"
 
 
-def _reason(contest: Contest[str], verdict: Winner, tolerance: float) -> str:
+def _reason(contest: Contest[str], verdict: Verdict, tolerance: float) -> str:
     share = f"{100 * tolerance:g}%"
     if contest.failures:
         return " ".join(f"{side} does not run: {why}" for side, why in contest.failures.items())

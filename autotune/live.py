@@ -38,8 +38,9 @@ class Picture:
     def __init__(self) -> None:
         self._event: Progress | None = None
         self._tried: dict[Candidate, None] = {}
-        self._logs: dict[Candidate, list[float]] = {}  # of each block's speed
-        self._failed: dict[Candidate, str] = {}
+        self._sides: dict[str, Candidate] = {}  # where two are compared
+        self._logs: dict[Candidate | str, list[float]] = {}  # of each block's speed
+        self._failed: dict[Candidate | str, str] = {}
         self._peak_bytes: int | None = None
 
     def add(self, event: Progress) -> None:
@@ -48,15 +49,18 @@ class Picture:
         outcome = event.outcome
         if outcome is None:
             return
-        if event.purpose == "search":  # others may be baselines, which are no part of the curve
+        if event.side:
+            self._sides.setdefault(event.side, event.candidate)
+        elif event.purpose == "search":  # others may be baselines, which are no part of the curve
             self._tried.setdefault(event.candidate)
         if isinstance(outcome, Failure) and outcome.kind == "stopped":
             return  # by others: it is tried again
         if isinstance(outcome, Measurement):
             self._peak_bytes = outcome.peak_bytes
-            self._logs.setdefault(event.candidate, []).append(math.log(speed_of(outcome)))
+            logs = self._logs.setdefault(event.side or event.candidate, [])
+            logs.append(math.log(speed_of(outcome)))
         else:
-            self._failed[event.candidate] = _trouble(outcome)
+            self._failed[event.side or event.candidate] = _trouble(outcome)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it as large as the terminal is."""
@@ -82,12 +86,16 @@ class Picture:
         if self._best and (speed := self._speed(self._best)):
             text = f"{_with_interval(speed)} at {self._best}"
             facts.add_row("best", Text(printable(text), style="bold"))
+        for side, candidate in sorted(self._sides.items()):
+            speed = self._speed(side)
+            came = _with_interval(speed) if speed else self._failed.get(side, "")
+            facts.add_row(side, Text(printable(f"{came} with {candidate}")))
         return facts
 
-    def _speed(self, candidate: Candidate) -> Speed | None:
-        """Rows per second over all blocks of a candidate, with an interval from three on."""
-        logs = self._logs.get(candidate)
-        return speed_from(logs, UNSEEN_DRIFT) if logs and candidate not in self._failed else None
+    def _speed(self, key: Candidate | str) -> Speed | None:
+        """Rows per second over all blocks of a candidate or side, with an interval from three."""
+        logs = self._logs.get(key)
+        return speed_from(logs, UNSEEN_DRIFT) if logs and key not in self._failed else None
 
     def _curve(self, width: int, height: int) -> Table:
         """A row a batch size, a bar for each of the leading lanes, as far as there is room."""
@@ -161,10 +169,14 @@ def _memory(peak_bytes: int, limit_bytes: int | None) -> RenderableType:
 
 def _doing(event: Progress) -> str:
     return {
-        "search": f"trying {event.candidate}",
+        "search": f"trying {_named(event)}",
         "wait": "waiting for other processes to be quiet",
-        "confirm": f"measuring {event.candidate} afresh",
+        "confirm": f"measuring {_named(event)} afresh",
     }[event.purpose]
+
+
+def _named(event: Progress) -> str:
+    return f"{event.side}, {event.candidate}" if event.side else str(event.candidate)
 
 
 def _with_interval(speed: Speed) -> str:
@@ -192,7 +204,8 @@ def probe_line(event: Progress) -> str:
         came = "begun"
     else:
         came = ": ".join(filter(None, (_trouble(outcome), outcome.message)))
-    return printable(f"{format_seconds(event.spent_s)}  {event.purpose}  {event.candidate}: {came}")
+    spent = format_seconds(event.spent_s)
+    return printable(f"{spent}  {event.purpose}  {_named(event)}: {came}")
 
 
 @contextlib.contextmanager

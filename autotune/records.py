@@ -347,6 +347,7 @@ class Progress(Struct, frozen=True, kw_only=True):
         purpose: What the probe is for; see `Block`.
         memory_limit_bytes: The highest peak that is allowed now; None for no limit.
         leading: What would be the answer after the last round; None before the first one.
+        side: "A" or "B" where two are compared, which may be the same candidate; else "".
     """
 
     candidate: Candidate
@@ -357,6 +358,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     purpose: Purpose = "search"
     memory_limit_bytes: int | None = None
     leading: Candidate | None = None
+    side: str = ""
 
 
 def json_schema() -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_more_noise_than_time_is_undecided() -> None:
     assert 30.0 <= found.spent_s <= 30.2
 
 
-def test_who_does_not_run_leaves_it_undecided() -> None:
+def test_who_does_not_run_fails() -> None:
     """Nothing can be said of a ratio then; the reason names the side and the message."""
 
     def probe(candidate: Candidate, seconds: float) -> Outcome:
@@ -75,7 +75,7 @@ def test_who_does_not_run_leaves_it_undecided() -> None:
         return Entrant("model.keras", probe), PLAIN
 
     found = decide(enter(NoisyMachine()), enter(probe), budget_s=5.0, tolerance=0.02)
-    assert (found.verdict, found.reason) == ("undecided", "B does not run: No such kernel.")
+    assert (found.verdict, found.reason) == ("fails", "B does not run: No such kernel.")
     assert found.ratio is None
     assert found.b.speed is None
 

@@ -125,6 +125,20 @@ def test_what_failed_is_named_in_the_curve() -> None:
     assert ["4", "model", "error"] in lines
 
 
+def test_two_that_are_compared_are_kept_apart() -> None:
+    """The same candidate of two models has a line of speed for each, and a name in each."""
+    plain = Candidate(32)
+    fast, slow = Measurement(plain, (0.001,) * 9), Measurement(plain, (0.01,) * 9)
+    told = [
+        Progress(candidate=plain, outcome=outcome, best=None, spent_s=1, budget_s=5, side=side)
+        for side, outcome in (("A", fast), ("B", slow))
+    ]
+    lines = [line.split() for line in drawn(picture_of(told), 80)]
+    assert ["A", "32,000", "rows/s", "with", "32", "rows,", "keras"] in lines
+    assert ["B", "3,200", "rows/s", "with", "32", "rows,", "keras"] in lines
+    assert probe_line(told[1]).startswith("1.00 s  search  B, 32 rows, keras: 3,200 rows/s")
+
+
 def test_a_line_tells_what_came_of_a_probe() -> None:
     """With -v each probe is a line: what was tried, and how fast it was or why it failed."""
     ran = Measurement(Candidate(8), (0.01, 0.01), device_peak_bytes=2**20, disturbed=2)

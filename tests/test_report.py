@@ -18,7 +18,6 @@ from autotune.recommend import recommend, rounds_of
 from autotune.records import Baseline, Machine, ModelInfo, TuningRecord
 from autotune.report import comparison, printable, summary
 from autotune.report.speeds import Speeds
-from autotune.report.words import answer
 from autotune.standing import Standing
 from tests.blocks import blocks_of
 from tests.tunings import MODEL, replaced
@@ -205,18 +204,6 @@ def test_without_an_answer_the_rest_is_told() -> None:
     assert "out of memory" in text
     assert "Note: Noisy." in text
     assert "Note: Not tried: onnxruntime. No." in text
-
-
-def test_the_heading_says_why_there_is_no_answer() -> None:
-    """Where everything crashed, that is the heading, and no limit that had no part in it."""
-    crashed = Failure(Candidate(1), kind="crash", message=f"killed by SIGSEGV {HOSTILE}")
-    record = tuned(outcomes=(crashed,), recommendation=None, memory_limit_bytes=2**30)
-    heading = answer(record)
-    assert heading.startswith("No candidate ran: killed by SIGSEGV")
-    assert heading == printable(heading)
-    slow = Measurement(Candidate(1), (0.5,) * 100)
-    late = tuned(outcomes=(slow,), recommendation=None, goal=Goal(latency_budget_s=0.1))
-    assert answer(late).startswith("No batch size meets 100 ms: the fastest, 1 row, keras, takes 500 ms")
 
 
 @pytest.mark.parametrize(

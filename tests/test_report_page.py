@@ -192,4 +192,4 @@ def test_the_table_has_all_candidates_the_fastest_first() -> None:
     ]
     rows = rows_of(html(tuned_on(None, None, outcomes=tuple(outcomes))))
     assert [row[0] for row in rows] == ["8", "4"]
-    assert [float(row[2]) for row in rows] == pytest.approx([80, 40])
+    assert [float(row[3]) for row in rows] == pytest.approx([80, 40])

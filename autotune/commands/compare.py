@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from autotune.commands.options import (
+    NO,
     UNDECIDED,
     Imports,
     Json,
@@ -45,7 +46,8 @@ def compare(
     """Tell which of two tuned folders or models serves more rows per second here.
 
     A tuned folder runs as it recommends, a model through predict_on_batch. The exit code is 0
-    where that is settled, either way, and 3 where the time budget ended first.
+    where that is settled, either way, 1 where one of them does not run here, and 3 where the time
+    budget ended first.
 
     Example: autotune compare tuned/ model.keras --sample rows.npy
     """
@@ -74,4 +76,4 @@ def compare(
         from autotune.findings import compared
 
         print_renderable(compared(found))
-    return UNDECIDED if found.verdict == "undecided" else 0
+    return {"undecided": UNDECIDED, "fails": NO}.get(found.verdict, 0)

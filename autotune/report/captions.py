@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from autotune.curves import LaneCurve, best_of, curves_of, leading, steps_of
-from autotune.goal import Goal
+from autotune.curves import LaneCurve, curves_of, leading, steps_of
 from autotune.records import TuningRecord
 from autotune.report import words
 from autotune.report.words import printable
@@ -21,7 +20,8 @@ def gain(record: TuningRecord) -> str:
     if chosen is None:
         return ""
     told = [
-        f"{words.baseline_name(baseline.candidate)} of {baseline.candidate.batch_size:,} rows runs "
+        f"{words.baseline_name(baseline.candidate)} of "
+        f"{words.counted(baseline.candidate.batch_size, 'row')} runs "
         f"{format_rate(baseline.rows_per_s)}"
         for baseline in record.baselines
     ]
@@ -35,7 +35,7 @@ def throughput(record: TuningRecord) -> str:
     """The best size of the best lane of each engine."""
     curves = curves_of(record)
     best = leading(curves, record)
-    told = [text for curve in best if (text := _peak_of(curve, record.goal))]
+    told = [text for curve in best if (text := _peak_of(curve))]
     text = f"At its best {'; '.join(told)}. " if told else ""
     text += "Each engine's best lane is in colour, with 95 % intervals."
     others = len(curves) - len(best)
@@ -46,14 +46,14 @@ def throughput(record: TuningRecord) -> str:
     return text
 
 
-def _peak_of(curve: LaneCurve, goal: Goal) -> str:
-    top = best_of(curve, goal)
+def _peak_of(curve: LaneCurve) -> str:
+    # The chart is of speed, whatever was asked for.
+    measured = [point for point in curve.points if point.is_measured]
+    top = max(measured, key=lambda p: (not p.over, p.rows_per_s or 0.0), default=None)
     if top is None:
         return ""
-    speed = format_rate(top.rows_per_s or 0.0)
-    return (
-        f"{printable(curve.name, 60)} runs {speed} with {top.candidate.batch_size:,} rows a batch"
-    )
+    speed, rows = format_rate(top.rows_per_s or 0.0), words.counted(top.candidate.batch_size, "row")
+    return f"{printable(curve.name, 60)} runs {speed} with {rows} a batch"
 
 
 def latency(record: TuningRecord) -> str:
@@ -89,7 +89,8 @@ def search(record: TuningRecord) -> str:
     """How many probes there were, and how many of them something disturbed."""
     steps = steps_of(record)
     disturbed = sum(step.disturbed for step in steps)
-    text = f"{len(steps)} probes in {format_seconds(record.spent_s)}, from left to right."
+    probes = words.counted(len(steps), "probe")
+    text = f"{probes} in {format_seconds(record.spent_s)}, from left to right."
     if disturbed:
         text += f" Ticks at the foot: other work disturbed {disturbed} of them, drawn pale."
     else:

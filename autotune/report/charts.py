@@ -121,7 +121,8 @@ def _config(look: Look) -> dict[str, Any]:
     text = {"labelColor": muted, "titleColor": muted, "labelFontSize": 12, "titleFontSize": 12}
     return {
         "background": look.colours["paper"] if look.explained else "transparent",
-        "padding": 16 if look.explained else 2,
+        # At the right the last size stands half outside the axis.
+        "padding": 16 if look.explained else {"left": 2, "top": 2, "right": 14, "bottom": 2},
         "font": FONT,
         "view": {"stroke": None},
         "axis": {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from autotune.report.axes import decades, doublings, failure_tips, from_zero, point_tips, probe_tips
 from autotune.report.looks import Look, hue_of, shape_of
 from autotune.report.series import MIB, Row, Series
+from autotune.report.words import counted
 from autotune.units import format_bytes, format_rate, format_seconds, format_share
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ class Drawing:
         row = {
             "size": chosen.batch_size,
             field: value,
-            "text": f"{chosen.batch_size:,} rows: {text}",
+            "text": f"{counted(chosen.batch_size, 'row')}: {text}",
         }
         sizes = [r["size"] for r in self._series.points]
         is_right = chosen.batch_size**2 > min(sizes) * max(sizes)
@@ -283,10 +284,12 @@ def _data(rows: Sequence[Row]) -> alt.InlineData:
 
 def _phases(rows: Sequence[Row]) -> list[Row]:
     """Stretches of the search that had another purpose than to find the answer."""
-    found = []
+    found: list[Row] = []
     for purpose, group in groupby(rows, key=lambda row: row["purpose"]):
         stretch = list(group)
         if purpose in PHASES:
             text = "" if purpose == "wait" else PHASES[purpose]
+            if text and (before := next((row for row in found if row["text"] == text), None)):
+                before["text"] = ""  # where a wait parts it, the last part has the name
             found.append({"start": stretch[0]["start"], "end": stretch[-1]["end"], "text": text})
     return found

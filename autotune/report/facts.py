@@ -15,10 +15,10 @@ from autotune.report.text import precision
 from autotune.units import format_bytes, format_rate, format_seconds, format_share
 
 TIED = 3  # lanes are named
-SPEED = 2  # number of the column by which the table is sorted at first
+SPEED = 3  # number of the column by which the table is sorted at first
 COLUMNS = (
-    *("batch size", "lane", "rows/s", "95 % interval", "median", "quantile", "peak"),
-    *("forecast", "calls", "disturbed", "outcome"),
+    *("batch size", "lane", "outcome", "rows/s", "95 % interval", "median", "quantile"),
+    *("peak", "forecast", "calls", "disturbed"),
 )
 TEXTS = ("lane", "outcome")  # the other columns are numbers
 
@@ -71,18 +71,16 @@ def facts(record: TuningRecord) -> dict[str, Any]:
 
 
 def _tiles(record: TuningRecord, chosen: Recommendation) -> Iterator[Tile]:
-    yield Tile("Batch size", f"{chosen.batch_size:,}", "rows", lane_name(chosen.candidate))
+    size, _, rows = words.counted(chosen.batch_size, "row").partition(" ")
+    yield Tile("Batch size", size, rows, lane_name(chosen.candidate))
     ends = words.interval(chosen).replace(" rows/s", "")
     note = f"95 % interval {ends}" if ends else "timed too seldom for an interval"
     yield _tile("Speed", format_rate(chosen.rows_per_s), note)
-    gains = [
-        (words.times_faster(chosen, b), words.baseline_name(b.candidate)) for b in record.baselines
-    ]
-    told = [(times, name) for times, name in gains if times]
-    if told:
-        (times, name), others = told[-1], told[:-1]
-        note = ", ".join([f"than {name}", *(f"{t} than {n}" for t, n in others)])
-        yield Tile("Times faster", times, "", note)
+    gains = [(times, words.baseline_name(b)) for b, times in words.gains(record).items()]
+    if gains:
+        (times, name), others = gains[-1], gains[:-1]
+        note = ", ".join([f"as {name}", *(f"{t} as {n}" for t, n in others)])
+        yield Tile("Times as fast", times, "", note)
     tail, at = format_seconds(chosen.latency_quantile_s), format_share(record.goal.quantile)
     note = f"{tail} at {at}"
     if record.goal.latency_budget_s is not None:
@@ -106,11 +104,20 @@ def _trust(record: TuningRecord) -> Iterator[tuple[str, str]]:
         ends = words.interval(chosen)
         yield "Speed, 95 % interval", ends or "none: it was timed in fewer than three blocks"
         tied = words.listed(chosen.tied, TIED)
-        worse = f"every other was worse by more than {format_share(record.goal.tolerance)}"
-        yield "Not told apart from", tied or f"none: {worse}"
+        yield "Not told apart from", tied or f"none: {_apart(record, chosen)}"
     if note := precision(record):
         yield "Precision", note
     yield "Effort", words.effort(record)
+
+
+def _apart(record: TuningRecord, chosen: Recommendation) -> str:
+    """Why there are no ties."""
+    points = [point for curve in curves_of(record) for point in curve.points]
+    allowed = [point for point in points if point.is_measured and not point.over]
+    if all(point.candidate == chosen.candidate for point in allowed):
+        return "no other is within the limits"
+    share = format_share(record.goal.tolerance)
+    return f"every other within the limits was worse by more than {share}"
 
 
 def _machine(record: TuningRecord) -> Iterator[tuple[str, str]]:
@@ -179,12 +186,12 @@ def _line(curve: LaneCurve, point: Point, chosen: Recommendation | None) -> dict
     cells = [
         Cell(f"{candidate.batch_size:,}", candidate.batch_size, badge=badge),
         Cell(curve.name, curve.name, number=False),
+        Cell(text["outcome"], text["outcome"], number=False, more=more),
         *(Cell(_short(text[name]), "" if v is None else v) for name, v in values.items()),
         Cell(f"{point.calls:,}" if point.calls else "", point.calls or ""),
         Cell(
             f"{point.disturbed:.0%}" if point.calls else "", point.disturbed if point.calls else ""
         ),
-        Cell(text["outcome"], text["outcome"], number=False, more=more),
     ]
     return {"chosen": is_chosen, "cells": cells}
 

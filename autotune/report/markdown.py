@@ -18,10 +18,10 @@ TIED = 3  # lanes are named
 
 # What Markdown would read as more than text, and what GitHub makes links of. Elsewhere a dot is
 # just a dot.
-_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~!&@]|:(?=//)|(?<=[wW])\.")
-# Mentions and references to issues are found in the text after escapes are gone; an invisible
-# space keeps them apart.
-_CALLING = re.compile(r"([@#])")
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~!&@$]|:(?=//)|(?<=[wW])\.")
+# Mentions, references to issues and names of pictures are found in the text after escapes are gone;
+# an invisible space keeps them apart.
+_CALLING = re.compile(r"([@#]|\bgh-(?=\d)|:(?=[\w+-]+:))", re.IGNORECASE)
 
 
 def markdown(record: TuningRecord) -> str:
@@ -64,12 +64,13 @@ def _lines(record: TuningRecord) -> Iterator[str]:
 
 
 def _before_and_after(record: TuningRecord, chosen: Recommendation) -> Iterator[str]:
-    yield "| | rows/s | 95 % interval | latency of a batch | tuned is faster by |"
+    yield "| | rows/s | 95 % interval | latency of a batch | tuned against it |"
     yield "|---|--:|--:|--:|--:|"
+    gains = words.gains(record)
     for baseline in record.baselines:
-        size = f"{baseline.candidate.batch_size:,} rows"
+        size = words.counted(baseline.candidate.batch_size, "row")
         name = f"{words.baseline_name(baseline.candidate)}, {size}"
-        yield _way(code(name), baseline, words.times_faster(chosen, baseline))
+        yield _way(code(name), baseline, gains.get(baseline.candidate, ""))
     yield _way(f"**tuned**: {code(str(chosen.candidate))}", chosen, "")
     yield ""
 
@@ -112,7 +113,8 @@ def _curve(curves: Sequence[LaneCurve], record: TuningRecord) -> Iterator[str]:
     others = len(curves) - len(best)
     if others:
         yield ""
-        yield f"{others} more were tried: other numbers of batches in flight."
+        lanes = words.counted(others, "lane")
+        yield f"Tried besides: {lanes} with other numbers of batches in flight or threads."
 
 
 def _cell(point: Point | None, chosen: object) -> str:

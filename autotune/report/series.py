@@ -14,6 +14,7 @@ from autotune.units import format_bytes, format_rate, format_seconds
 
 MIB = 2**20
 NAME_LENGTH = 60  # of a lane in a legend
+LONGEST_S = 1e9  # that a chart shows
 
 Row = dict[str, Any]
 
@@ -96,8 +97,8 @@ class Series:
     def _probes(self) -> list[Row]:
         return [
             {
-                "start": round(step.start_s, 3),
-                "end": round(step.start_s + step.elapsed_s, 3),
+                "start": round(min(step.start_s, LONGEST_S), 3),
+                "end": round(min(step.start_s + step.elapsed_s, LONGEST_S), 3),
                 "size": step.candidate.batch_size,
                 "family": self._family.get(step.candidate.engine, ""),  # baselines have none
                 "name": printable(str(step.candidate), NAME_LENGTH + 20),

@@ -26,8 +26,8 @@ def summary(record: TuningRecord) -> RenderableType:
 
     parts: list[RenderableType] = [Text(line) for line in _facts(record)]
     chosen = record.recommendation
-    if chosen:
-        parts.insert(0, Text(printable(chosen.reason), style="bold"))
+    headline = printable(chosen.reason) if chosen else words.answer(record)
+    parts.insert(0, Text(headline, style="bold"))
     parts.append(Text())
     parts.append(Speeds(record))
     parts.extend(Text(f"Note: {printable(note)}", style="yellow") for note in words.notes(record))
@@ -39,7 +39,8 @@ def _facts(record: TuningRecord) -> list[str]:
     chosen = record.recommendation
     if chosen:
         facts.append(f"speed      {_with_interval(chosen)}")
-        facts += [_against(baseline, chosen) for baseline in record.baselines]
+        gains = words.gains(record)
+        facts += [_against(b, gains.get(b.candidate, "")) for b in record.baselines]
         latency = format_seconds(chosen.latency_s)
         tail = format_seconds(chosen.latency_quantile_s)
         quantile = format_share(record.goal.quantile)
@@ -95,11 +96,9 @@ def precision(record: TuningRecord) -> str:
     measured = [o for o in record.outcomes if isinstance(o, Measurement)]
     mine = [m for m in measured if m.candidate.engine == chosen.engine]
     error = max((m.largest_error for m in mine), default=0.0)
-    changed = max((m.changed_classes or 0.0 for m in mine), default=0.0)
-    return (
-        f"{printable(record.precision)}: outputs within {error:.2%} of those of keras, "
-        f"{changed:.1%} of classes changed"
-    )
+    changed = [m.changed_classes for m in mine if m.changed_classes is not None]
+    text = f"{printable(record.precision)}: outputs within {error:.2%} of those of keras"
+    return f"{text}, {max(changed):.1%} of classes changed" if changed else text
 
 
 def _with_interval(speed: Recommendation | Baseline) -> str:
@@ -107,10 +106,10 @@ def _with_interval(speed: Recommendation | Baseline) -> str:
     return f"{text} (95 % interval {ends})" if ends else text
 
 
-def _against(baseline: Baseline, chosen: Recommendation) -> str:
-    name, times = words.baseline_name(baseline.candidate), words.times_faster(chosen, baseline)
-    speed = format_rate(baseline.rows_per_s)
-    return f"           {times} times {name} of {baseline.candidate.batch_size:,} rows, {speed}"
+def _against(baseline: Baseline, times: str) -> str:
+    name, speed = words.baseline_name(baseline.candidate), format_rate(baseline.rows_per_s)
+    rows = words.counted(baseline.candidate.batch_size, "row")
+    return f"           {f'{times} times ' if times else ''}{name} of {rows}, {speed}"
 
 
 def comparison(rows: int, timings: Sequence[Timed]) -> RenderableType:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autotune.curves import lane_name
-from autotune.outcomes import Candidate
+from autotune.outcomes import Candidate, Failure
 from autotune.records import Baseline, Forecast, Recommendation, TuningRecord
 from autotune.shortfall import why_nothing
 from autotune.units import format_bytes, format_rate, format_seconds
+
+NAMED = 3  # failures
+LEAST_TIMES = 0.95  # from here on a digit behind the point is enough
 
 
 def printable(text: str, limit: int = 300) -> str:
@@ -24,17 +27,29 @@ def answer(record: TuningRecord) -> str:
         refused = {f.candidate: f.upper_bound_bytes for f in refused_of(record)}
         limit = record.memory_limit_bytes
         return printable(why_nothing(record.outcomes, record.goal, limit, refused), 1_000)
-    gains = [
-        f"{times} times {baseline_name(baseline.candidate)}"
-        for baseline in record.baselines
-        if (times := times_faster(chosen, baseline))
-    ]
+    compared = gains(record).items()
+    told = [f"{times} times {baseline_name(baseline)}" for baseline, times in compared]
     worth = format_rate(chosen.rows_per_s)
     if record.goal.objective == "latency":
         worth = f"{format_seconds(chosen.latency_s)} a batch"
+    elif record.goal.objective == "makespan":  # the reason begins with it
+        job = chosen.reason.partition(". ")[0].partition(": ")[2]
+        worth = f"{printable(job)}, {worth}" if job else worth
     size, lane = chosen.batch_size, lane_name(chosen.candidate)
-    sentence = f"Batches of {size:,} row{'s' * (size > 1)} with {lane}: {worth}"
-    return f"{', '.join([sentence, ' and '.join(gains)] if gains else [sentence])}."
+    sentence = f"Batches of {counted(size, 'row')} with {lane}: {worth}"
+    return f"{', '.join([sentence, ' and '.join(told)] if told else [sentence])}."
+
+
+def gains(record: TuningRecord) -> dict[Candidate, str]:
+    """How many times as many rows a second the answer runs, by baseline.
+
+    Nothing where the smallest latency was asked for: it is had by running fewer rows a second.
+    """
+    chosen = record.recommendation
+    if chosen is None or record.goal.objective == "latency":
+        return {}
+    found = {baseline.candidate: times_faster(chosen, baseline) for baseline in record.baselines}
+    return {candidate: times for candidate, times in found.items() if times}
 
 
 def why(chosen: Recommendation) -> str:
@@ -57,7 +72,8 @@ def times_faster(chosen: Recommendation, baseline: Baseline) -> str:
     """By which factor the answer is faster, as "9.5"; "" where the record makes no sense."""
     if not (chosen.rows_per_s > 0 and baseline.rows_per_s > 0):
         return ""
-    return f"{chosen.rows_per_s / baseline.rows_per_s:.1f}"
+    times = chosen.rows_per_s / baseline.rows_per_s
+    return f"{times:.1f}" if times >= LEAST_TIMES else f"{times:.2g}"
 
 
 def interval(speed: Recommendation | Baseline) -> str:
@@ -114,7 +130,8 @@ def least_refused(record: TuningRecord) -> str:
 
 def effort(record: TuningRecord) -> str:
     """What the search took, and how much of it something else disturbed."""
-    text = f"{len(record.outcomes)} probes, {format_seconds(record.spent_s)}"
+    probes = counted(len(record.outcomes), "probe")
+    text = f"{probes}, {format_seconds(record.spent_s)}"
     disturbed = sum(a_round.disturbed for a_round in record.rounds)
     if disturbed:
         text += f"; other work on the machine disturbed {disturbed} of them"
@@ -124,4 +141,29 @@ def effort(record: TuningRecord) -> str:
 def notes(record: TuningRecord) -> list[str]:
     """What a reader should know before trusting the figures."""
     unavailable = [f"Not tried: {name}. {why}" for name, why in record.unavailable.items()]
-    return [*record.warnings, *unavailable]
+    failed = [] if record.recommendation else failures(record)
+    return [*record.warnings, *unavailable, *failed]
+
+
+def failures(record: TuningRecord) -> list[str]:
+    """What failed, those of a lane that failed alike together; the first few, and how many more."""
+    alike: dict[tuple[str, str], list[Candidate]] = {}
+    for outcome in record.outcomes:
+        if isinstance(outcome, Failure):
+            why = ": ".join(filter(None, (outcome.kind.replace("_", " "), outcome.message)))
+            same = alike.setdefault((lane_name(outcome.candidate), why), [])
+            if outcome.candidate not in same:
+                same.append(outcome.candidate)
+    told = [f"Failed: {listed(same, 1)}: {why}" for (_, why), same in list(alike.items())[:NAMED]]
+    more = sum(len(same) for same in list(alike.values())[NAMED:])
+    return [*told, f"{more} more failed."] if more else told
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number of things.
+
+    Example:
+        >>> counted(1, "row"), counted(2_000, "row")
+        ('1 row', '2,000 rows')
+    """
+    return f"{number:,} {thing}{'s' * (number != 1)}"

@@ -43,6 +43,8 @@ def write(
     _check_folder(out.parent, out)
     _check_file(out, force)
     if plots is not None:
+        if plots.absolute() == out.absolute():
+            raise InvalidInput(f"{out} cannot be both the report and the folder of its charts.")
         _check_folder(plots.parent, plots)
         for name in charts.TITLES:
             _check_file(plots / f"{name}.png", force)
