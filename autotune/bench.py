@@ -61,10 +61,16 @@ def set_up(
     names = (*(names or engines.NAMES), engines.BASELINE)
     if threads is not None:  # the others are told their threads, in the process without
         names = tuple(filter(engines.threads_are_the_process, names))
+    elsewhere = [name for name in names if name in engines.FORMATS and device.kind != "cpu"]
+    names = tuple(name for name in names if name not in elsewhere)
     lineup = LineUp(model, workload, names, exports, threads, precision)
+    why = f"It runs on the processor, and the model on {device.name}: hide that one to tune it."
+    lineup.unavailable |= dict.fromkeys(elsewhere, why)
     probe = InProcessProbe(lineup, workload, allocator, device, siblings_bytes=siblings_bytes)
     if probe.guard.blind:
         warnings.append(f"Memory of {device.name} is not watched: {probe.guard.blind}.")
+    if host.is_killed_whole():
+        warnings.append(host.WHOLE_GROUP)
     loaded = Loaded(
         model=describe_model(model, source, workload.specs),
         machine=describe_machine(device),

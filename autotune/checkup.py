@@ -72,6 +72,7 @@ class HostCheck(Struct, frozen=True, kw_only=True):
         total_bytes: Memory: the machine's, or the least of its cgroups' limits.
         free_bytes: What may still be taken of it.
         limits: The cgroups' limits.
+        is_killed_whole: Whether the kernel ends all of the container where memory runs out.
     """
 
     cpu: str
@@ -80,6 +81,7 @@ class HostCheck(Struct, frozen=True, kw_only=True):
     total_bytes: int
     free_bytes: int
     limits: tuple[Limit, ...]
+    is_killed_whole: bool = False
 
 
 class Checkup(Struct, frozen=True, kw_only=True):
@@ -136,6 +138,7 @@ def _check_host() -> HostCheck:
         cpu=host.cpu_name(),
         cpu_count=host.cpu_count(),
         cpu_quota=host.cpu_quota(),
+        is_killed_whole=host.is_killed_whole(),
         total_bytes=memory.total_bytes,
         free_bytes=memory.free_bytes,
         limits=tuple(Limit(group.limit_bytes or 0, group.used_bytes or 0) for group in groups),
@@ -194,8 +197,14 @@ def _advise(
             yield f"{gpu.name} ({gpu.uuid}): {gpu.lost}. Reset it, or start the machine anew."
         elif gpu.throttled:
             yield f"{gpu.name} is slowed down ({', '.join(gpu.throttled)}): figures will be low."
+    yield from _advise_on_host(machine)
+
+
+def _advise_on_host(machine: HostCheck) -> Iterator[str]:
     if machine.free_bytes < LITTLE_BYTES:
         yield f"Only {format_bytes(machine.free_bytes)} of memory are free: little will fit."
+    if machine.is_killed_whole:
+        yield host.WHOLE_GROUP
     if machine.cpu_quota is not None and machine.cpu_quota < machine.cpu_count:
         yield (
             f"A CPU quota of {machine.cpu_quota:g} processors lies below the {machine.cpu_count} "

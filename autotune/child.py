@@ -31,10 +31,14 @@ LOG_TAIL_BYTES = 4096
 _GREETING = re.compile(r"[IWE]\d{4} |WARNING: All log messages|To enable the following")
 
 # What the child is told of the environment: no tokens, no keys.
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONUTF8")
+_ENVIRONMENT = (
+    *("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "PYTHONUTF8"),
+    *("LD_LIBRARY_PATH", "LD_PRELOAD"),  # a service with another allocator is measured with it
+)
 _ENVIRONMENT_PREFIXES = (
-    *("LC_", "CUDA_", "NVIDIA_", "TF_", "XLA_", "JAX_", "KERAS_"),
-    *("OMP_", "OPENBLAS_", "MKL_"),
+    *("LC_", "CUDA_", "NVIDIA_", "TF_", "XLA_", "JAX_", "KERAS_", "TORCH_", "PYTORCH_"),
+    *("OMP_", "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "ONEDNN_", "DNNL_", "OPENVINO_"),
+    *("MALLOC_", "GLIBC_"),
 )
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -97,6 +97,7 @@ class Meter:
     def __init__(self, throttled: Callable[[], tuple[str, ...]] = tuple) -> None:
         self._throttled = throttled
         self._throttles = list(_throttle_files())  # looked for once: a read has to be quick
+        self._processors = host.some_cpus()
         self._last = self._count()
 
     def read(self) -> Disturbance:
@@ -114,13 +115,20 @@ class Meter:
             gpu=gpu,
         )
 
+    def _cpu_times(self) -> list[Any]:
+        """Times of the processors that this process may use: on others nobody is in its way."""
+        if self._processors is None:
+            return [psutil.cpu_times()]
+        every = psutil.cpu_times(percpu=True)
+        return [every[number] for number in self._processors if number < len(every)]
+
     def _count(self) -> _Counters:
-        system = psutil.cpu_times()
+        system = self._cpu_times()
         return _Counters(
             wall_s=time.perf_counter(),
-            busy_s=sum(getattr(system, field, 0.0) for field in _BUSY),
+            busy_s=sum(getattr(cpu, field, 0.0) for field in _BUSY for cpu in system),
             own_s=time.process_time(),  # of all threads
-            steal_s=getattr(system, "steal", 0.0),
+            steal_s=sum(getattr(cpu, "steal", 0.0) for cpu in system),
             throttled_s=sum(_throttled_s(path, v2) or 0.0 for path, v2 in self._throttles),
             switches=_switches(),
         )

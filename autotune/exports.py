@@ -23,7 +23,7 @@ from autotune.engines.openvino import OpenVinoEngine
 from autotune.errors import EngineUnavailable
 from autotune.flattening import flattened, input_ports, refuse_what_has_no_export, unrolled
 from autotune.nesting import Array, Nested, flatten, revive
-from autotune.parity import compare, depth_of
+from autotune.parity import compare, tolerance_of
 from autotune.signature import FILE_NAME, Port, Signature, layout_of
 
 if TYPE_CHECKING:
@@ -135,9 +135,9 @@ class Exports:
         ports = input_ports(self._model, self._example)
         _describe(path, ports, self._example, asked[0][1]).save(path.parent)
         engine = (OnnxRuntimeEngine if path.suffix == ".onnx" else OpenVinoEngine)(path.parent)
-        depth = depth_of(self._model)
+        tolerance = tolerance_of(self._model)
         for batch, answer in asked:
-            complaint = compare(engine(batch), answer, depth).complaint
+            complaint = compare(engine(batch), answer, *tolerance).complaint
             if complaint:
                 raise EngineUnavailable(f"its answers change: {complaint}.")
 

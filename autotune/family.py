@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autotune import host
-from autotune.child import Child, Nursery
+from autotune.child import Child, ChildDied, Nursery
 from autotune.units import format_bytes
 
 START_TIMEOUT_S = 120.0  # importing a backend takes seconds
@@ -62,7 +62,11 @@ class Family:
             self.close()
         if self._nursery is None:
             self._nursery = Nursery(fork=self._fork, scratch=self._scratch)
-        child = self._nursery.start(START_TIMEOUT_S)
+        try:
+            child = self._nursery.start(START_TIMEOUT_S)
+        except ChildDied:
+            self.close()  # a child that comes late would be taken for the next one
+            raise
         self._children[threads] = child
         self._kills[threads] = host.kernel_memory_kills()
         return child

@@ -26,20 +26,21 @@ class Growth:
             would be charged with what a large one took, and all sessions together keep too much.
 
     Attributes:
-        kept_bytes: What stayed all the same. The C library keeps of each thread's freed memory
-            up to 64 MiB at the end of its heap, which it cannot be told to give back.
+        kept_bytes: What stayed all the same, without files that are mapped. The C library keeps of
+            each thread's freed memory up to 64 MiB at the end of its heap, which it cannot be told
+            to give back.
     """
 
     def __init__(self, release: Callable[[], None] | None = None) -> None:
         self._release = release
-        self._before_bytes = 0
+        self._before_bytes = self._own_before_bytes = 0
         self.kept_bytes = 0
 
     def begin(self) -> None:
         """Begin to charge the session with what the process grows by."""
         host.give_back_free_memory()
         host.reset_peak_resident()
-        self._before_bytes = host.resident_bytes()
+        self._before_bytes, self._own_before_bytes = host.resident_bytes(), host.anonymous_bytes()
 
     def end(self) -> int:
         """End it, and return the most that the session held since, what it kept before included."""
@@ -49,12 +50,15 @@ class Growth:
             with contextlib.suppress(Exception):  # where memory ran out, it may not answer
                 self._release()
         host.give_back_free_memory()
-        self.kept_bytes = max(0, self.kept_bytes + host.resident_bytes() - self._before_bytes)
+        grown_bytes = host.anonymous_bytes() - self._own_before_bytes
+        self.kept_bytes = max(0, self.kept_bytes + grown_bytes)
         return peak
 
 
 class Footprint:
     """The highest memory while one candidate is measured; used as a context manager around that.
+
+    Where it is used more than once, all is charged but what lies in between.
 
     Args:
         allocator: Counts the memory of the device that runs the model.
@@ -68,7 +72,6 @@ class Footprint:
         device_left_bytes: What they held after the last call.
         host_idle_bytes: Resident memory of the process before the first call.
         host_peak_bytes: The most there was of it; None off Linux.
-        host_left_bytes: Resident memory of the process after the last call.
     """
 
     device_idle_bytes: int | None
@@ -76,19 +79,22 @@ class Footprint:
     device_left_bytes: int | None
     host_idle_bytes: int | None
     host_peak_bytes: int | None
-    host_left_bytes: int | None
 
     def __init__(self, allocator: Allocator, growth: Growth | None) -> None:
         self._allocator = allocator
         self._growth = growth
+        self._is_begun = False
+        self.device_peak_bytes = self.host_peak_bytes = None
 
     def __enter__(self) -> Footprint:
         if self._growth:
             self._growth.begin()
         self._allocator.reset()
         host.reset_peak_resident()
-        self.device_idle_bytes = self._with_session(self._allocator.held_bytes())
-        self.host_idle_bytes = host.peak_resident_bytes()
+        if not self._is_begun:
+            self.device_idle_bytes = self._with_session(self._allocator.held_bytes())
+            self.host_idle_bytes = host.peak_resident_bytes()
+            self._is_begun = True
         return self
 
     def __exit__(
@@ -97,16 +103,20 @@ class Footprint:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.host_peak_bytes = host.peak_resident_bytes()
-        self.device_peak_bytes = self._allocator.peak_bytes()
+        self.host_peak_bytes = _higher(self.host_peak_bytes, host.peak_resident_bytes())
+        peak_bytes = self._allocator.peak_bytes()
         if self._growth:
             grown_bytes = self._growth.end()
-            if self.device_peak_bytes is not None:
-                self.device_peak_bytes += grown_bytes
+            if peak_bytes is not None:
+                peak_bytes += grown_bytes
+        self.device_peak_bytes = _higher(self.device_peak_bytes, peak_bytes)
         self.device_left_bytes = self._with_session(self._allocator.held_bytes())
-        self.host_left_bytes = host.resident_bytes()
 
     def _with_session(self, held_bytes: int | None) -> int | None:
         if held_bytes is None or self._growth is None:
             return held_bytes
         return held_bytes + self._growth.kept_bytes
+
+
+def _higher(one: int | None, other: int | None) -> int | None:
+    return max((value for value in (one, other) if value is not None), default=None)

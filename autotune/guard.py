@@ -7,6 +7,7 @@ container does not get to see.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -49,8 +50,10 @@ class Guard:
         self.sessions_bytes = 0
         self._blind = device.blind
         self._throttled: dict[str, None] = {}
+        self._phase = threading.Lock()  # the watch judges by what this process is about
         self._settling = False
         self._settled: int | None = None  # free memory since the same calls are repeated
+        self._rested: int | None = None  # and when they last were
         self._taken = 0  # by others, in bytes
         look, every_s = eyes_of(device)
         self._watch = Watch(look, every_s, self._judge)
@@ -90,11 +93,13 @@ class Guard:
         return max(0, int(usable / self._per_byte) + self._own_bytes)
 
     def __enter__(self) -> Guard:
-        self.alarm, self._settling, self._settled = "", False, None
-        before = self._free
+        self.rest()
+        self.alarm = ""
+        # What this process has let go since its last call may hide what others took meanwhile.
+        before = max((f for f in (self._free, self._rested) if f is not None), default=None)
         if before is not None:  # it is expected that much lower or higher
             before -= self.siblings_bytes - self._siblings_then
-        self._siblings_then = self.siblings_bytes
+        self._siblings_then, self._rested = self.siblings_bytes, None
         self._watch.start()
         self._count_taken(before)
         deadline = time.monotonic() + PATIENCE_S
@@ -116,7 +121,15 @@ class Guard:
 
     def settle(self) -> None:
         """Say that from now on the same calls are repeated, which take no more memory."""
-        self._settling = True
+        with self._phase:
+            self._settling = True
+
+    def rest(self) -> None:
+        """Say that they are no longer: what comes and goes now may be this process's own."""
+        with self._phase:
+            if self._settled is not None:
+                self._rested = self._settled
+            self._settling, self._settled = False, None
 
     def is_alarmed(self) -> bool:
         """Whether the probe must stop."""
@@ -145,13 +158,14 @@ class Guard:
             self.alarm = look.lost
         if look.free_bytes is None or self.alarm:
             return
-        if self._settling:
-            self._settling, self._settled = False, look.free_bytes
-        elif self._settled is not None:
-            self._count_taken(self._settled)
-            self._settled = look.free_bytes
-            if self._is_short:
-                self._raise_alarm()
+        with self._phase:
+            if self._settling:
+                self._settling, self._settled = False, look.free_bytes
+            elif self._settled is not None:
+                self._count_taken(self._settled)
+                self._settled = look.free_bytes
+                if self._is_short:
+                    self._raise_alarm()
 
     def _raise_alarm(self) -> None:
         self.alarm = (

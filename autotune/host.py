@@ -15,6 +15,10 @@ import psutil
 
 _NO_LIMIT = 2**62  # cgroup v1 writes about this number for "no limit"
 _CGROUP = Path("/sys/fs/cgroup")
+WHOLE_GROUP = (
+    "Where memory runs out, the kernel ends all of this container, the tuner included "
+    "(memory.oom.group is 1): what was found by then is in the study, if one was given."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,15 @@ def _inactive_file(path: Path, v2: bool) -> int:
     return int(fields.get(key, 0))
 
 
+def is_killed_whole() -> bool:
+    """Whether the kernel ends all of a cgroup above this process, when it is short of memory.
+
+    `memory.oom.group` of version 2: then no process can volunteer for the others.
+    """
+    folders = [folder for folder, v2 in cgroup_folders("memory") if v2]
+    return any(_read_int(folder / "memory.oom.group") == 1 for folder in folders)
+
+
 def kernel_memory_kills() -> int:
     """How often the kernel killed a process of this cgroup for memory; 0 where it does not say."""
     kills = 0
@@ -130,6 +143,15 @@ def cpu_count() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS or Windows
         return os.cpu_count() or 1
+
+
+def some_cpus() -> tuple[int, ...] | None:
+    """Numbers of the processors that this process may use; None where those are all."""
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:  # not on macOS or Windows
+        return None
+    return tuple(sorted(allowed)) if len(allowed) < (os.cpu_count() or 1) else None
 
 
 def cpu_quota() -> float | None:
@@ -168,6 +190,16 @@ def cpu_name() -> str:
 def resident_bytes() -> int:
     """Resident memory of this process now."""
     return int(psutil.Process().memory_info().rss)
+
+
+def anonymous_bytes() -> int:
+    """Resident memory of this process without files that are mapped; with them where not told."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return resident_bytes()
+    fields = [line.split() for line in lines if line.startswith(("RssAnon:", "RssShmem:"))]
+    return sum(int(field[1]) * 1024 for field in fields) or resident_bytes()
 
 
 def give_back_free_memory() -> None:

@@ -57,7 +57,6 @@ def merged(parts: Sequence[Measurement]) -> Measurement:
         device_idle_bytes=_highest([part.device_idle_bytes for part in parts]),
         host_idle_bytes=_highest([part.host_idle_bytes for part in parts]),
         device_left_bytes=_highest([part.device_left_bytes for part in parts]),
-        host_left_bytes=_highest([part.host_left_bytes for part in parts]),
         device_waste_bytes=max(part.device_waste_bytes for part in parts),
         disturbed=sum(part.disturbed for part in parts),
         warnings=tuple(dict.fromkeys(w for part in parts for w in part.warnings)),

@@ -17,7 +17,8 @@ class Known:
         parts: Its measurements.
         failed: Whether it ever ran out of memory or failed by its own fault.
         peak_bytes: Highest peak; None where it could not be read.
-        left_bytes: The most that was held after a last call; 0 where that is not known.
+        left_bytes: The most that was held after a last call, as the allocator and the session
+            count; 0 where they do not.
         waste_bytes: What the allocator may leave unused of a chunk.
         latency_s: Least median seconds of a call in a block; infinite before the first.
         first_call_extra_s: What its very first call took more than the slowest one after it.
@@ -61,7 +62,7 @@ class Known:
         self.latency_s = min(self.latency_s, outcome.latency_s)
         if outcome.peak_bytes is not None:
             self.peak_bytes = max(self.peak_bytes or 0, outcome.peak_bytes)
-        self.left_bytes = max(self.left_bytes, outcome.left_bytes or 0)
+        self.left_bytes = max(self.left_bytes, outcome.device_left_bytes or 0)
         self.waste_bytes = max(self.waste_bytes, outcome.device_waste_bytes)
         if outcome.idle_bytes is not None:
             self._idle_bytes = min(self._idle_bytes or outcome.idle_bytes, outcome.idle_bytes)

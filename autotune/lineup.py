@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from autotune import engines
 from autotune.engines import Engine
-from autotune.errors import EngineUnavailable
+from autotune.errors import EngineUnavailable, is_out_of_memory, one_line
 from autotune.exports import Exports
 from autotune.footprint import Growth
 from autotune.judging import Lane, lane_of
 from autotune.nesting import Nested, flatten, head
 from autotune.outcomes import Candidate
-from autotune.parity import RELATIVE, RELATIVE_BFLOAT16, Parity, compare, depth_of
+from autotune.parity import RELATIVE_BFLOAT16, Parity, compare, tolerance_of
 from autotune.workload import Workload
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class LineUp:
 
     Attributes:
         unavailable: Engines that cannot run this model, with the reason.
-        sessions_bytes: What the process grew by when sessions were opened.
+        sessions_bytes: What the process has kept of opening sessions.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class LineUp:
         self._model = model
         self._workload = workload
         self._threads = threads
-        self._depth = depth_of(model)
+        self._depth, self._relative = tolerance_of(model)
         self._precision = precision
         self._exports = Exports(model, workload.take(1), folder)
         self._sessions: dict[Lane, tuple[Engine, Growth]] = {}
@@ -78,6 +78,10 @@ class LineUp:
                 self._make_ready(name)
             except EngineUnavailable as error:
                 self.unavailable[name] = str(error)
+            except Exception as error:  # it was built, and does not run
+                if name == engines.REFERENCE or is_out_of_memory(error):
+                    raise
+                self.unavailable[name] = f"It does not run the model: {one_line(error, 200)}"
 
     def _make_ready(self, name: str) -> None:
         if name == engines.REFERENCE:
@@ -142,9 +146,8 @@ class LineUp:
                 precision=self._precision,
             )
             self._call_first(session)
-            opened_bytes = opening.end()
-            self.sessions_bytes += opened_bytes
-            self._opening_bytes[name] = opened_bytes  # of the first, its libraries are in it
+            self._opening_bytes[name] = opening.end()  # of the first, its libraries are in it
+            self.sessions_bytes += opening.kept_bytes
             self._sessions[lane] = session, Growth(self._release_of(session))
         return self._sessions[lane][0]
 
@@ -175,7 +178,7 @@ class LineUp:
     def parity(self, candidate: Candidate, batch: Nested, outputs: Nested) -> Parity:
         """Compare a candidate's first rows with the reference's, run in batches that surely fit."""
         reduced = self._precision and candidate.engine in engines.REDUCIBLE
-        relative = RELATIVE_BFLOAT16 if reduced else RELATIVE
+        relative = max(self._relative, RELATIVE_BFLOAT16) if reduced else self._relative
         found = []
         for start in range(0, PARITY_ROWS, PARITY_BATCH):
             rows = head(batch, PARITY_BATCH, start)

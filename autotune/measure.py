@@ -10,6 +10,7 @@ import time
 
 import msgspec
 
+from autotune import mapped
 from autotune.allocator import Allocator
 from autotune.device import Device
 from autotune.disturbance import Meter
@@ -17,11 +18,11 @@ from autotune.engines import REFERENCE, Engine
 from autotune.errors import EngineUnavailable, is_out_of_memory, one_line
 from autotune.footprint import Footprint
 from autotune.guard import Guard
-from autotune.lineup import PARITY_ROWS, LineUp
-from autotune.nesting import Nested, copied, flatten, head
+from autotune.lineup import LineUp
+from autotune.nesting import Nested, flatten
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
 from autotune.parity import Parity
-from autotune.timing import time_calls
+from autotune.timing import Timings, time_calls
 from autotune.units import format_bytes
 from autotune.workload import Workload
 
@@ -109,13 +110,11 @@ class InProcessProbe:
 
     def _measure(self, candidate: Candidate, engine: Engine, seconds: float) -> Outcome:
         batches = _batches(self._workload, candidate.batch_size)
-        is_new = candidate not in self._seen
-        with Footprint(self._allocator, self._lineup.growth_of(candidate)) as footprint:
-            began = time.perf_counter()
-            outputs = engine(batches[0])
-            first_call_s = time.perf_counter() - began
-            outputs = copied(head(outputs, PARITY_ROWS))  # whole, they would be in the peak
-            timings = time_calls(
+        is_new, parity = candidate not in self._seen, Parity()
+        footprint = Footprint(self._allocator, self._lineup.growth_of(candidate))
+
+        def time_them(last_call_s: float) -> Timings:
+            return time_calls(
                 engine,
                 batches,
                 seconds,
@@ -123,15 +122,26 @@ class InProcessProbe:
                 fewest=MIN_CALLS if is_new else MIN_CALLS_AGAIN,
                 meter=self._meter,
                 guard=self.guard,
-                last_call_s=first_call_s,
+                last_call_s=last_call_s,
                 warm_up_s=self._warm_up_s(candidate, seconds),
             )
-        parity = Parity()
-        if candidate.engine != REFERENCE and is_new:  # outside: the reference takes memory too
-            parity = self._lineup.parity(candidate, batches[0], outputs)
-        if parity.complaint:
-            message = f"At {candidate.batch_size} rows {parity.complaint}."
-            return Failure(candidate, kind="mismatch", message=message)
+
+        with footprint:
+            began = time.perf_counter()
+            outputs = engine(batches[0])
+            first_call_s = time.perf_counter() - began
+            if not is_new:
+                del outputs
+                timings = time_them(first_call_s)
+        if is_new:  # the comparison is charged to nobody: the reference takes memory, too
+            if candidate.engine != REFERENCE:
+                parity = self._lineup.parity(candidate, batches[0], outputs)
+            if parity.complaint:
+                message = f"At {candidate.batch_size} rows {parity.complaint}."
+                return Failure(candidate, kind="mismatch", message=message)
+            del outputs
+            with footprint:
+                timings = time_them(first_call_s)
         self._seen.add(candidate)
         return Measurement(
             candidate,
@@ -145,7 +155,6 @@ class InProcessProbe:
             device_idle_bytes=footprint.device_idle_bytes,
             host_idle_bytes=footprint.host_idle_bytes,
             device_left_bytes=footprint.device_left_bytes,
-            host_left_bytes=footprint.host_left_bytes,
             device_waste_bytes=self._allocator.waste_bytes,
             largest_error=parity.largest_error,
             changed_classes=parity.changed_classes,
@@ -173,4 +182,6 @@ def _batches(workload: Workload, size: int) -> list[Nested]:
     first = workload.take(size)
     batch_bytes = max(1, sum(leaf.nbytes for leaf in flatten(first)[0]))
     count = max(1, min(MAX_BATCHES, MAX_BATCH_BYTES // batch_bytes))
-    return [first, *(workload.take(size, start=size * n) for n in range(1, count))]
+    batches = [first, *(workload.take(size, start=size * n) for n in range(1, count))]
+    mapped.read_in(batches)
+    return batches

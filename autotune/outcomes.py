@@ -79,7 +79,6 @@ class Measurement(
             mostly, and what a session has kept of larger batches.
         host_idle_bytes: Resident memory of the process before the first call.
         device_left_bytes: What was held of `device_peak_bytes` after the last call.
-        host_left_bytes: Resident memory of the process after the last call.
         device_waste_bytes: What the allocator may leave unused of a chunk, and count as in use.
         disturbed: How many of the timed calls something else on the machine disturbed.
         memory_limit_bytes: The highest peak that was allowed then, which falls when others take
@@ -99,7 +98,6 @@ class Measurement(
     device_idle_bytes: int | None = None
     host_idle_bytes: int | None = None
     device_left_bytes: int | None = None
-    host_left_bytes: int | None = None
     device_waste_bytes: int = 0
     disturbed: int = 0
     memory_limit_bytes: int | None = None
@@ -138,11 +136,6 @@ class Measurement(
     def idle_bytes(self) -> int | None:
         """How much of `peak_bytes` was there before the first call."""
         return self.host_idle_bytes if self.device_peak_bytes is None else self.device_idle_bytes
-
-    @property
-    def left_bytes(self) -> int | None:
-        """How much of `peak_bytes` was still there after the last call."""
-        return self.host_left_bytes if self.device_peak_bytes is None else self.device_left_bytes
 
 
 class _OnlyCandidate(Struct, frozen=True):

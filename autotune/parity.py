@@ -112,8 +112,20 @@ def _changed(got: Array, expected: Array) -> list[float]:
     return [float(np.mean(a.argmax(axis=-1) != b.argmax(axis=-1)))]
 
 
-def depth_of(model: keras.Model) -> int:
-    """How many layers with weights a model has."""
+def tolerance_of(model: keras.Model) -> tuple[int, float]:
+    """The `depth` of a model and the `relative` that its answers are compared with.
+
+    Where a layer computes in 16 bits, an output of 32 is no more exact than that: at another
+    batch size another kernel rounds otherwise.
+    """
+    inner = _layers_with_weights(model)
+    dtypes = {str(getattr(layer, "compute_dtype", "")) for layer in inner}
+    if dtypes & {"float16", "bfloat16"}:
+        return 1, RELATIVE_16_BITS
+    return max(1, len(inner)), RELATIVE
+
+
+def _layers_with_weights(model: keras.Model) -> list[keras.Layer]:
     layers = model._flatten_layers(include_self=False)
     inner = (layer for layer in layers if not list(layer._flatten_layers(include_self=False)))
-    return max(1, sum(bool(layer.weights) for layer in inner))
+    return [layer for layer in inner if layer.weights]

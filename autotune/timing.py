@@ -90,6 +90,7 @@ def time_calls(
             slices.count(timing[1])
 
         run(turns, note)
+        guard.rest()
         slices.close(calls[-1][1])
     starts, ends = zip(*calls, strict=True)
     return Timings(

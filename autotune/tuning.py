@@ -212,12 +212,13 @@ def _complete(
 
 
 def _memory_taken(record: TuningRecord, loaded: Loaded) -> list[str]:
-    """Say so where others took so much memory that less was tried."""
+    """Say so where so much memory was taken that less was tried."""
     limits = [o.memory_limit_bytes for o in record.outcomes if o.memory_limit_bytes is not None]
     first = loaded.memory_limit_bytes
     if first is None or not limits or min(limits) > LESS * first:
         return []
     return [
-        f"Other processes took memory during the search: at first {format_bytes(first)} could be "
-        f"used, later {format_bytes(min(limits))}. The answer fits beside them."
+        f"Memory was taken during the search, by other processes or the engines' sessions: at "
+        f"first {format_bytes(first)} could be used, later {format_bytes(min(limits))}. The answer "
+        "fits beside them."
     ]

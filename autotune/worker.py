@@ -323,12 +323,14 @@ def _open_model(request: Load, *, in_memory: bool) -> keras.Model:
 def _check_arrived_whole(model: keras.Model, sample: Any, folder: Path) -> None:
     """Compare the first rows' outputs with those of the model that was sent."""
     from autotune import engines
+    from autotune.parity import compare, tolerance_of
     from autotune.workload import Workload
 
     expected = Workload.open_saved(folder)
     rows = sample.take(expected.rows)
     engine = engines.build(engines.REFERENCE, model, rows)
-    found = engines.difference(engine(rows), expected.take(expected.rows))
+    wanted = expected.take(expected.rows)
+    found = compare(engine(rows), wanted, *tolerance_of(model)).complaint
     if found:
         raise ModelNotPortable(f"The model does not survive being saved and loaded: {found}.")
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autotune import engines, host
+from autotune import bench, engines, host
+from autotune.allocator import NoAllocator
 from autotune.bench import set_up
 from autotune.describe import describe_machine, describe_model
-from autotune.device import device_of
+from autotune.device import Device, device_of
 from autotune.errors import InvalidModel, InvalidSample
 from autotune.models import fingerprint
 from autotune.outcomes import Candidate, Measurement
@@ -28,7 +29,7 @@ def test_what_was_loaded_is_described(mlp: Any, rows: Rows) -> None:
     assert {*loaded.engines, *loaded.unavailable} == set(engines.NAMES)
     assert loaded.engines[:2] == ("keras", "compiled")
     assert set(loaded.unavailable) <= set(engines.FORMATS)  # where their packages are missing
-    assert loaded.warnings == ()
+    assert loaded.warnings == (host.WHOLE_GROUP,) * host.is_killed_whole()
     assert loaded.sample_rows == 50
     assert loaded.resident_bytes > 0
     assert isinstance(probe(Candidate(4), 0.01), Measurement)
@@ -38,6 +39,40 @@ def test_only_the_engines_asked_for_are_made_ready(mlp: Any, rows: Rows) -> None
     """An engine that nobody asked for is neither built nor called unavailable."""
     _, loaded = set_up(mlp, Workload(rows), ("compiled",), "object", seed=0)
     assert (loaded.engines, loaded.unavailable) == (("compiled",), {})
+
+
+def test_engines_of_the_processor_are_not_tried_beside_a_gpu(
+    mlp: Any, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their memory is not the GPU's, which is what is watched; the reason is told."""
+    monkeypatch.setattr(bench, "device_of", lambda _: Device("gpu", "An L4", None, blind="fake"))
+    monkeypatch.setattr(bench, "allocator_of", lambda *_: NoAllocator())
+    _, loaded = set_up(mlp, Workload(rows), ("keras", "onnxruntime"), "object", seed=0)
+    assert loaded.engines == ("keras",)
+    assert loaded.unavailable == {
+        "onnxruntime": "It runs on the processor, and the model on An L4: hide that one to tune it."
+    }
+
+
+def test_an_engine_that_does_not_run_ends_nothing(
+    mlp: Any, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that could be built and fails in its first call is unavailable, with the error."""
+    build = engines.build
+
+    def build_broken(name: str, *arguments: Any, **options: Any) -> Any:
+        engine = build(name, *arguments, **options)
+        if name == "compiled":
+            monkeypatch.setattr(type(engine), "__call__", broken)
+        return engine
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("no kernel for this")
+
+    monkeypatch.setattr(engines, "build", build_broken)
+    _, loaded = set_up(mlp, Workload(rows), ("keras", "compiled"), "object", seed=0)
+    assert loaded.engines == ("keras",)
+    assert "does not run the model: RuntimeError: no kernel" in loaded.unavailable["compiled"]
 
 
 def test_rows_can_be_drawn(mlp: Any) -> None:

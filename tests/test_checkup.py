@@ -96,6 +96,7 @@ def test_what_is_in_the_way_is_said_with_what_to_do() -> None:
     small = replace(HOST, free_bytes=GIB // 2, cpu_quota=1.5)
     assert "Only 512 MiB of memory are free" in advice(small)
     assert "OMP_NUM_THREADS=1" in advice(small)
+    assert "ends all of this container" in advice(replace(HOST, is_killed_whole=True))
 
 
 def test_a_backend_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

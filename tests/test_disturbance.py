@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import subprocess
 import sys
 import time
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,6 +47,22 @@ def test_a_busy_neighbour_is_seen() -> None:
         if seen.is_disturbed and seen.others_s > 0:
             return
     pytest.fail(f"no stretch was disturbed; the last was {seen}")
+
+
+def test_work_on_another_processor_is_not_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is pinned to some processors is disturbed by what runs on those alone."""
+    Times = namedtuple("Times", ["user", "steal"])
+    reads = itertools.count(1)
+
+    def cpu_times(*, percpu: bool = False) -> object:
+        busy = 100.0 * next(reads)
+        return [Times(busy, busy), Times(0.0, 0.0)] if percpu else Times(busy, busy)
+
+    monkeypatch.setattr(psutil, "cpu_times", cpu_times)
+    for pinned, others_s in (((1,), 0.0), ((0, 1), 100.0), (None, 100.0)):
+        monkeypatch.setattr(host, "some_cpus", lambda pinned=pinned: pinned)
+        seen = Meter().read()
+        assert (seen.others_s, seen.steal_s) == pytest.approx((others_s, others_s), abs=1)
 
 
 def test_own_work_is_not_counted_twice() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from autotune import host
+from autotune import host, mapped
 from autotune.allocator import NoAllocator, TensorFlowAllocator
 from autotune.footprint import Footprint, Growth
 
@@ -110,3 +112,35 @@ def test_a_footprint_tells_what_stays() -> None:
     assert second.device_idle_bytes == pytest.approx(48 * MIB, abs=NOISE)
     assert second.device_peak_bytes == pytest.approx(48 * MIB, abs=NOISE)
     assert len(kept) + others.shape[0] > 0
+
+
+def test_rows_of_a_file_are_no_memory_of_a_session(tmp_path: Path) -> None:
+    """Pages of a mapped file are not kept by who reads them; read before, they are in no peak."""
+    np.save(tmp_path / "rows.npy", array(64))
+    rows = np.asarray(np.load(tmp_path / "rows.npy", mmap_mode="r"))
+    unread, read = Growth(), Growth()
+    unread.begin()
+    assert rows[: 32 * MIB].sum() == 32 * MIB
+    unread.end()
+    assert unread.kept_bytes < NOISE
+    mapped.read_in(rows)
+    read.begin()
+    assert rows.sum() == 64 * MIB
+    assert read.end() < NOISE
+
+
+def test_what_lies_between_is_charged_to_nobody() -> None:
+    """A footprint that is used twice is the higher of the two."""
+    import tensorflow as tf
+
+    footprint = Footprint(TensorFlowAllocator("CPU:0"), Growth())
+    with footprint:
+        assert array(16).all()
+    between = array(128)
+    with footprint:
+        assert array(32).all()
+    if footprint.device_peak_bytes is None:
+        pytest.skip("TensorFlow's allocator keeps no count on this CPU: needs oneDNN")
+    assert footprint.device_peak_bytes == pytest.approx(32 * MIB, abs=NOISE)
+    assert tf.executing_eagerly()
+    assert len(between) == 128 * MIB

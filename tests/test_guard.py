@@ -133,6 +133,39 @@ def test_the_watch_looks_first_last_and_in_between() -> None:
     assert watching.latest == seen[-1]
 
 
+def test_what_a_probe_gives_back_hides_nobody(free: FreeMemory) -> None:
+    """A session that lets its memory go at the end is not taken for others who give theirs back."""
+    guard = Guard(CPU, own_bytes=0)
+    before = guard.limit_bytes or 0
+    with guard:
+        free.free_bytes -= 2 * GIB  # its own batches
+        guard.settle()
+        free.is_seen()
+        free.free_bytes -= 3 * GIB  # somebody else
+        free.is_seen()
+        guard.rest()
+        free.free_bytes += 2 * GIB
+        free.is_seen()
+    beside = before - 3 * GIB / PROCESS_PER_ALLOCATED
+    assert guard.limit_bytes == pytest.approx(beside, abs=2)
+    with guard:
+        assert guard.limit_bytes == pytest.approx(beside, abs=2)
+
+
+def test_what_is_taken_at_the_end_of_a_probe_is_seen(free: FreeMemory) -> None:
+    """After the last look at repeated calls nothing is counted, but the next probe makes up."""
+    guard = Guard(CPU, own_bytes=0)
+    before = guard.limit_bytes or 0
+    with guard:
+        guard.settle()
+        free.is_seen()
+        guard.rest()
+        free.free_bytes -= 3 * GIB
+        free.is_seen()
+    with guard:
+        assert guard.limit_bytes == pytest.approx(before - 3 * GIB / PROCESS_PER_ALLOCATED, abs=2)
+
+
 def test_what_siblings_take_is_no_others_doing(free: FreeMemory) -> None:
     """Memory of the tuner's other children is missing in the limit, and rings no alarm."""
     guard = Guard(CPU, own_bytes=0, siblings_bytes=GIB)

@@ -52,6 +52,24 @@ def test_the_limit_is_never_above_the_machine() -> None:
     assert 0 <= memory.free_bytes <= memory.total_bytes
 
 
+def test_a_container_that_is_ended_whole_is_seen(cgroup: SetLimits, tmp_path: Path) -> None:
+    """Where one process of it is killed for memory, all of its processes are."""
+    cgroup(limit=100 * MIB, used=60 * MIB)
+    assert not host.is_killed_whole()
+    for value, is_so in ((0, False), (1, True)):
+        (tmp_path / "memory.oom.group").write_text(f"{value}\n")
+        assert host.is_killed_whole() == is_so
+
+
+def test_the_processors_of_a_pinned_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are told where they are not all."""
+    every = set(range(os.cpu_count() or 1))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: every, raising=False)
+    assert host.some_cpus() is None
+    monkeypatch.setattr(os, "cpu_count", lambda: len(every) + 1)
+    assert host.some_cpus() == tuple(sorted(every))
+
+
 def test_a_container_limits_the_memory(cgroup: SetLimits) -> None:
     """The container's limit is the total; cache that the kernel gives back counts as free."""
     cgroup(limit=100 * MIB, used=60 * MIB, cache=20 * MIB)

@@ -149,8 +149,8 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "live": (7, "confirming intervals judging outcomes records report units", "rich"),
     "measure": (
         7,
-        "allocator device disturbance engines errors footprint guard lineup nesting outcomes "
-        "parity timing units workload",
+        "allocator device disturbance engines errors footprint guard lineup mapped nesting "
+        "outcomes parity timing units workload",
         "msgspec",
     ),
     "refining": (7, "bounds judging ladder outcomes standing", ""),
@@ -200,8 +200,8 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "runners": (9, "dtypes intake nesting outcomes pace runner sources stats", "numpy optree"),
     "worker": (
         9,
-        "backends bench device engines errors exports inputs measure models outcomes records "
-        "workload",
+        "backends bench device engines errors exports inputs measure models outcomes parity "
+        "records workload",
         "keras msgspec",
     ),
     "cutting": (10, "nesting outcomes pace runner runners splitting", ""),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autotune.parity import compare, depth_of
+from autotune.parity import RELATIVE, RELATIVE_16_BITS, compare, tolerance_of
 
 
 def scores(*rows: list[float]) -> np.ndarray[Any, Any]:
@@ -103,5 +103,15 @@ def test_depth_counts_layers_with_weights(keras: Any) -> None:
     layers = keras.layers
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(4), layers.ReLU(), layers.Dense(4)])
     x = keras.Input((4,))
-    assert depth_of(keras.Model(x, layers.Dense(2)(inner(x)))) == 3
-    assert depth_of(keras.Model(x, layers.ReLU()(x))) == 1
+    assert tolerance_of(keras.Model(x, layers.Dense(2)(inner(x)))) == (3, RELATIVE)
+    assert tolerance_of(keras.Model(x, layers.ReLU()(x))) == (1, RELATIVE)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_what_is_computed_in_16_bits_is_no_more_exact_than_that(keras: Any, policy: str) -> None:
+    """Also where the last layer gives 32, as mixed precision is meant to be used."""
+    layers = keras.layers
+    x = keras.Input((4,))
+    hidden = layers.Dense(4, dtype=policy)(x)
+    model = keras.Model(x, layers.Dense(2, dtype="float32")(hidden))
+    assert tolerance_of(model) == (1, RELATIVE_16_BITS)

@@ -14,7 +14,7 @@ from autotune.exports import questions_for
 from autotune.handover.order import Order
 from autotune.handover.writing import about, comment, fill, origin, quoted, shown, slug, values_of
 from autotune.nesting import Nested, flatten
-from autotune.parity import compare, depth_of
+from autotune.parity import compare, tolerance_of
 from autotune.serving import ServingLimits
 
 if TYPE_CHECKING:
@@ -87,8 +87,9 @@ def _export(model: keras.Model, example: Nested, folder: Path) -> list[str]:
         with quiet():
             model.export(str(folder), format="tf_saved_model", verbose=False)
         saved = tf.saved_model.load(str(folder))
+        tolerance = tolerance_of(model)
         for batch, answer in asked:
-            complaint = compare(_ask(saved, batch, answer), answer, depth_of(model)).complaint
+            complaint = compare(_ask(saved, batch, answer), answer, *tolerance).complaint
             if complaint:
                 raise InvalidModel(f"its answers change: {complaint}.")
     except Exception as error:  # an exporter may fail with any error there is
