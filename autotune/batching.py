@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
 import time
@@ -21,6 +22,8 @@ from autotune.scheduling import schedule_for
 if TYPE_CHECKING:
     from autotune.predictor import TunedPredictor
 
+_log = logging.getLogger("autotune")
+
 
 class MicroBatcher:
     """Collects the requests of many callers into batches, and gives each caller his own outputs.
@@ -31,9 +34,9 @@ class MicroBatcher:
     * it is full, or
     * its oldest request has waited `max_wait_s`, or
     * with the default `max_wait_s`: its rows make it at least 0.9 times as fast as a full one, or
-      everybody is there: as many rows wait as the share of a thread was when most were waiting or
-      in flight. A lone caller never waits for company, and sixty-four who come back together are
-      served together. The peak is forgotten when a wait was in vain.
+      everybody is there: as many rows of all kinds wait as the share of a thread was when most
+      were waiting or in flight. A lone caller never waits for company, and sixty-four who come
+      back together are served together. The peak is forgotten when a wait was in vain.
 
     Only rows of the same nesting, dtypes and shapes share a batch. A request with more rows than a
     batch runs alone. A batch that fails is run again in halves, so that of the callers of a
@@ -50,6 +53,7 @@ class MicroBatcher:
 
     Raises:
         InvalidInput: An argument is out of range.
+        AutotuneError: The predictor cannot be opened.
 
     Example:
         One for threads and one for an event loop, and what to do when it is too much, stand in
@@ -71,6 +75,7 @@ class MicroBatcher:
             if rows is not None and rows < 1:
                 raise InvalidInput(f"{name} must be at least 1, but got {rows!r}.")
         self._predictor = predictor
+        predictor.open()  # where it cannot run as recommended, it goes by another recommendation
         self._schedule = schedule_for(
             predictor.recommendation, predictor.record, max_wait_s, max_queue_rows, max_batch_size
         )
@@ -124,9 +129,10 @@ class MicroBatcher:
             batch starts. Its callbacks run on a thread of the batcher: keep them short.
 
         Raises:
-            InvalidSample: The rows do not fit the model.
+            InvalidSample: The rows have another nesting, dtype or shape than the model takes; what
+                is wrong with their values comes with the future.
             Overloaded: The queue is full.
-            BatcherClosed: The batcher is closed.
+            BatcherClosed: The batcher is closed, or was made before this process was forked.
         """
         _check_timeout(timeout_s)
         parcel = Rows(rows)
@@ -199,6 +205,8 @@ class MicroBatcher:
                 except InvalidSample:
                     self._predictor.predict(nest(rows.kind, rows.leaves))  # which tells more
                     raise
+                except Exception as error:  # for no rows a row of zeros is run: it may not be valid
+                    _log.debug("The model does not run a row of zeros: %s", error)
                 self._known.add(rows.kind)
 
 

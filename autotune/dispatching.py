@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -46,7 +47,9 @@ class Dispatcher:
         self._idle = 0
         self._flying_rows = 0
         self._crowd = 0
-        self._enough = 1 if schedule.follows_crowd else schedule.batch_size
+        self._enough = schedule.enough_rows if schedule.follows_crowd else schedule.batch_size
+        self._everybody = 1.0 if schedule.follows_crowd else math.inf  # rows of all kinds
+        self._process = os.getpid()
         self._counts = dict.fromkeys(_COUNTED, 0)
         self._batch_rows, self._wait_s = Tally(ROW_BOUNDS), Tally(WAIT_BOUNDS_S)
         self._keeper: threading.Thread | None = None
@@ -70,6 +73,11 @@ class Dispatcher:
             Overloaded: The queue is full.
             BatcherClosed: It takes no more.
         """
+        if os.getpid() != self._process:
+            raise BatcherClosed(
+                "The batcher was made in another process, and its threads are not in this one: "
+                "make one after the fork."
+            )
         queue = self._queue
         with self._lock:
             if self._closed:
@@ -86,7 +94,8 @@ class Dispatcher:
             if queue.rows + self._flying_rows > self._crowd:
                 self._see_crowd()
             # Woken for the first to time its wait, and for the last: not for each.
-            if self._idle and (in_line == request.count or in_line >= self._enough):
+            is_enough = in_line >= self._enough or queue.rows >= self._everybody
+            if self._idle and (in_line == request.count or is_enough):
                 self._work.notify()
             if request.deadline < math.inf:
                 self._keep_deadline(request)
@@ -126,7 +135,7 @@ class Dispatcher:
     def _see_crowd(self) -> None:
         self._crowd = self._queue.rows + self._flying_rows
         if self._schedule.follows_crowd:
-            self._enough = min(self._schedule.enough_rows, math.ceil(self._crowd / self._workers))
+            self._everybody = math.ceil(self._crowd / self._workers)
 
     def _serve(self) -> None:
         """Run batches until the batcher is closed; what one thread of it does."""
@@ -155,7 +164,7 @@ class Dispatcher:
                 while self._queue.rows or not self._closed:
                     now = time.monotonic()
                     before = math.inf if self._closed else now - self._schedule.max_wait_s
-                    line = self._queue.ready(self._enough, before)
+                    line = self._queue.ready(self._enough, self._everybody, before)
                     if line is None:
                         self._work.wait(_seconds_until(self._queue.oldest_arrival() - before))
                     else:
@@ -169,11 +178,11 @@ class Dispatcher:
 
     def _load(self, batch: list[Request], line: Line, now: float) -> None:
         """Take a batch out of a line, but leave the other workers their share of all rows."""
-        if line.rows < self._enough:  # waited in vain
+        if line.rows < self._enough and self._queue.rows < self._everybody:  # waited in vain
             self._see_crowd()
         here = self._queue.rows + self._flying_rows
-        share = max(self._enough, math.ceil(here / self._workers))
-        self._queue.take(batch, line, min(self._schedule.batch_size, share), now)
+        share = max(min(self._enough, self._everybody), math.ceil(here / self._workers))
+        self._queue.take(batch, line, min(self._schedule.batch_size, int(share)), now)
         rows = sum(request.count for request in batch)
         self._flying_rows += rows
         if batch:

@@ -18,6 +18,7 @@ from autotune.service import MEASURED, Overhead, Service
 from autotune.setting import MOST_QUANTILE, SaturatesFirst, Setting, Terms, best_setting
 
 RATES = tuple(10.0**power for power in range(1, 7))
+LEAST_RATE, MOST = 1e-6, 1e15  # beyond these, times and replicas are no numbers that mean anything
 REQUESTS = 65_536  # of the simulation that a line of the table comes from
 
 
@@ -143,7 +144,12 @@ def plan_capacity(
         (4, 16)
     """
     others = sorted({*rates, rate_per_s})
-    _check(limit_s, quantile, rows_per_request, headroom, price_per_hour, others)
+    _check(limit_s, quantile, rows_per_request, others)
+    for name, amount in {"headroom": headroom, "price_per_hour": price_per_hour or 0.0}.items():
+        if not 0 <= amount <= MOST:
+            raise InvalidInput(f"{name} must be from 0 to {MOST:g}, but got {amount!r}.")
+    if seed < 0:
+        raise InvalidInput(f"seed must be 0 or more, but got {seed!r}.")
     terms = Terms(limit_s, quantile, rows_per_request, overhead, seed)
     service = Service(record)
     setting, highest = best_setting(record, service, terms)
@@ -215,13 +221,11 @@ def _check(
     limit_s: float,
     quantile: float,
     rows_per_request: int,
-    headroom: float,
-    price_per_hour: float | None,
     rates: Sequence[float],
 ) -> None:
     for rate in rates:
-        if not 0 < rate < math.inf:
-            raise InvalidInput(f"A rate must be positive and finite, but got {rate!r}.")
+        if not LEAST_RATE <= rate <= MOST:
+            raise InvalidInput(f"A rate must be from {LEAST_RATE:g} to {MOST:g}, but got {rate!r}.")
     if not 0 < limit_s < math.inf:
         raise InvalidInput(f"limit_s must be positive and finite, but got {limit_s!r}.")
     if not 0 < round(quantile, 9) <= MOST_QUANTILE:  # 99.9 % is a little more in binary
@@ -232,6 +236,3 @@ def _check(
         raise InvalidInput(
             f"rows_per_request must be a whole number of at least 1, but got {rows_per_request!r}."
         )
-    for name, amount in {"headroom": headroom, "price_per_hour": price_per_hour}.items():
-        if amount is not None and not 0 <= amount < math.inf:
-            raise InvalidInput(f"{name} must be 0 or more, but got {amount!r}.")

@@ -1,19 +1,23 @@
 """A `MicroBatcher` without rows or threads: when its batches start and end.
 
-It decides as `dispatching.Dispatcher` and `queueing.Queue` do, with the same names for the same
-things: change them together.
+It decides as `dispatching.Dispatcher` and `queueing.Queue` do of rows of one kind, with the same
+names for the same things: change them together.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
+from itertools import groupby
 
 from autotune.interpreter import Interpreter
 from autotune.scheduling import Schedule
 from autotune.service import Overhead, Service
+
+MOST_STEPS = 16  # in which the parts of a request are run that is larger than a batch
 
 
 class Batcher:
@@ -54,6 +58,7 @@ class Batcher:
         self._came = self._taken = self._calls = self._crowd = self._flying_rows = 0
         self._now = 0.0
         self._enough = 1 if schedule.follows_crowd else schedule.batch_size
+        self._steps = functools.cache(self._in_steps)
         self._interpreter = Interpreter(arrivals_s, overhead.let_in_s, overhead.wake_s, room)
         self._idle = [0.0] * self._workers  # since when each worker without a batch has none
         self._flying: list[tuple[float, int]] = []  # when calls end, and the number of the batch
@@ -148,17 +153,33 @@ class Batcher:
 
         Parts go to the predictor's own threads, as many as there are batches in flight.
         """
-        parts = self._service.parts(rows)
-        if len(parts) == 1:
+        steps = self._steps(rows)
+        if steps == ((rows, 1),):
             return now + self._call_s(len(self._flying) + 1, rows)
         end = now
-        for part in parts:
-            done = max(now, self._pool[0]) + self._call_s(self._workers, part)
+        for part, calls in steps:
+            done = max(now, self._pool[0]) + self._call_s(self._workers, part, calls)
             heapreplace(self._pool, done)
             end = max(end, done)
         return end
 
-    def _call_s(self, flights: int, rows: int) -> float:
+    def _in_steps(self, rows: int) -> tuple[tuple[int, int], ...]:
+        """The parts of a batch, equal ones in steps of several calls: at most some `MOST_STEPS`."""
+        parts = self._service.parts(rows)
+        together = math.ceil(len(parts) / MOST_STEPS)
+        steps: list[tuple[int, int]] = []
+        for part, alike in groupby(parts):
+            whole, rest = divmod(len(list(alike)), together)
+            steps += [(part, together)] * whole + [(part, rest)] * bool(rest)
+        return tuple(steps)
+
+    def _call_s(self, flights: int, rows: int, calls: int = 1) -> float:
+        """Seconds of calls one after another: their sum has the mean and the variance of calls."""
         draw = self._draws[self._calls % len(self._draws)]
         self._calls += 1
-        return self._slower * self._service.times(flights).seconds(rows, draw)
+        times = self._service.times(flights)
+        one_s = times.seconds(rows, draw)
+        if calls > 1:
+            mean_s = times.mean(rows)
+            one_s = max(0.0, calls * mean_s + math.sqrt(calls) * (one_s - mean_s))
+        return self._slower * one_s

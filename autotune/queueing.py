@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Hashable, Iterator
+from heapq import heapify, heappop, heappush
 
 from autotune.answers import Request
+
+TIDY = 1_024  # deadlines are looked through when there are so many, or twice as many as were left
 
 
 class Line:
@@ -32,12 +36,13 @@ class Queue:
 
     Attributes:
         rows: Rows that wait.
-        next_deadline: No waiting request is due before, in seconds of `time.monotonic`.
     """
 
     def __init__(self) -> None:
         self.rows = 0
-        self.next_deadline = math.inf
+        self._due: list[tuple[float, int, Request]] = []  # a heap; some no longer wait
+        self._numbers = itertools.count()
+        self._tidy_at = TIDY
         self._lines: dict[Hashable, Line] = {}
         self._late: list[Request] = []
 
@@ -54,9 +59,25 @@ class Queue:
         line.requests.append(request)
         line.rows += request.count
         self.rows += request.count
-        self.next_deadline = min(self.next_deadline, request.deadline)
         request.waiting = True
+        if request.deadline < math.inf:
+            heappush(self._due, (request.deadline, next(self._numbers), request))
+            if len(self._due) >= self._tidy_at:
+                self._tidy()
         return line.rows
+
+    def _tidy(self) -> None:
+        """Forget the deadlines of those that no longer wait, when they may be most."""
+        self._due = [entry for entry in self._due if entry[2].waiting]
+        heapify(self._due)
+        self._tidy_at = max(TIDY, 2 * len(self._due))
+
+    @property
+    def next_deadline(self) -> float:
+        """When the next waiting request is due, in seconds of `time.monotonic`."""
+        while self._due and not self._due[0][2].waiting:
+            heappop(self._due)
+        return self._due[0][0] if self._due else math.inf
 
     def remove(self, request: Request) -> bool:
         """Take one request out, wherever it is; return whether it waited."""
@@ -70,12 +91,15 @@ class Queue:
             del self._lines[request.kind]
         return True
 
-    def ready(self, enough_rows: int, before: float) -> Line | None:
+    def ready(self, enough_rows: int, everybody: float, before: float) -> Line | None:
         """Return the line that starts now: with enough rows, or one that came before some time.
 
-        Of several it is the one whose oldest request is oldest, so that no kind starves another.
+        Any line may start where so many rows wait in all that everybody is there. Of several it
+        is the one whose oldest request is oldest, so that no kind starves another.
         """
         best: Line | None = None
+        if self.rows >= everybody:
+            before = math.inf
         for line in self._lines.values():
             arrived = line.oldest().arrived
             if line.rows >= enough_rows or arrived <= before:
@@ -106,10 +130,8 @@ class Queue:
     def expire(self, now: float) -> list[Request]:
         """Take out all that are too late, those that `take` met among them."""
         late, self._late = self._late, []
-        if self.next_deadline <= now:
-            due = [request for request in self if request.deadline <= now]
-            for request in due:
-                self.remove(request)
-            late += due
-            self.next_deadline = min((request.deadline for request in self), default=math.inf)
+        while self.next_deadline <= now:
+            request = heappop(self._due)[2]
+            self.remove(request)
+            late.append(request)
         return late

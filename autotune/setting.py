@@ -96,7 +96,7 @@ class Setting:
 
     def when_idle(self) -> Estimate:
         """The quantile of the time to an answer where requests hardly ever meet."""
-        return self._tail(self.replica.idle_per_s, FIRST_LOOK)
+        return self._tail(self.replica.idle_per_s, LAST_LOOK)
 
     def saturates_first(self, highest: float) -> SaturatesFirst:
         """What keeps a replica that carries so much from carrying more."""
@@ -149,7 +149,7 @@ def best_setting(record: TuningRecord, service: Service, terms: Terms) -> tuple[
         if higher is not None:
             best, highest = setting, higher
     if best is None:
-        raise _too_slow(Setting(record, service, terms, 0.0).when_idle().value, terms)
+        raise _too_slow(Setting(record, service, terms, 0.0).when_idle().high, terms)
     return best, highest
 
 
@@ -157,7 +157,7 @@ def _too_slow(fastest_s: float, terms: Terms) -> NoFeasibleBatchSize:
     rows = terms.rows_per_request
     return NoFeasibleBatchSize(
         f"No replica answers {100 * terms.quantile:g} % of the requests within "
-        f"{format_seconds(terms.limit_s)}: with nothing else to do it takes "
+        f"{format_seconds(terms.limit_s)}: with nothing else to do it may take "
         f"{format_seconds(fastest_s)} for one of {rows} row{'s' * (rows > 1)}. "
         "Allow more time, or tune for a faster call."
     )

@@ -84,6 +84,10 @@ class Watched:
         self.door.set()
         self.poison: dict[float, BaseException] = {}
 
+    def open(self) -> None:
+        """Open the predictor."""
+        self._predictor.open()
+
     def predict(self, x: Any) -> Any:
         """Predict, after all that."""
         first = flatten(x)[0][0]

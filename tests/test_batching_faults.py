@@ -5,14 +5,28 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import ctypes
+import math
+import os
 import threading
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from autotune import BatcherClosed, Candidate, DeadlineExceeded, InvalidInput, Overloaded
-from tests.batchers import behind_door, doubler, numbered, serve, together
+from autotune import (
+    BatcherClosed,
+    Candidate,
+    DeadlineExceeded,
+    InvalidInput,
+    MicroBatcher,
+    Overloaded,
+    TunedPredictor,
+)
+from autotune.answers import Answer, Rows
+from autotune.queueing import TIDY, Queue
+from autotune.records import Recommendation
+from tests.batchers import Watched, behind_door, doubler, numbered, record_of, serve, together
 from tests.waiting import wait_until
 
 MODEL = doubler()
@@ -73,6 +87,93 @@ def test_deadlines_are_met_in_any_order() -> None:
         watched.door.set()
         futures[0].result(60)
     assert watched.ran == {900, 0}
+
+
+def test_deadlines_of_many_that_left_are_forgotten() -> None:
+    """A queue keeps no more deadlines than twice those that wait, and tells the next one."""
+    queue = Queue()
+    kept = request(due=1e6)
+    queue.add(kept)
+    for number in range(50_000):
+        gone = request(due=float(number))
+        queue.add(gone)
+        assert queue.next_deadline == number
+        queue.remove(gone)
+    assert len(queue._due) <= TIDY
+    assert queue.next_deadline == 1e6
+    assert (queue.expire(1e6 - 1), queue.expire(1e6)) == ([], [kept])
+    assert (queue.rows, queue.next_deadline) == (0, math.inf)
+
+
+def request(due: float) -> Answer:
+    """A request of a row that came at 0 seconds and is due then."""
+    return Answer(Rows(numbered(1)), 0.0, due, lambda _: True)
+
+
+def test_callers_of_different_kinds_do_not_wait_for_each_other() -> None:
+    """Where everybody is there a batch starts, though no two have rows of one shape."""
+    record = record_of(Candidate(64), call_s=30.0)  # the chosen wait: longer than the test's limit
+    _, batcher = serve(Candidate(64), model=doubler((None,)), record=record)
+    turns, over = [0] * 8, threading.Event()
+    for width in range(1, 9):  # each kind is learned
+        batcher.submit(np.zeros((1, width), np.float32)).result(60)
+
+    def call(width: int) -> None:
+        row = np.full((1, width), 3, np.float32)
+        while not over.is_set():
+            assert batcher.submit(row).result(60).tolist() == (2 * row).tolist()
+            turns[width - 1] += 1
+
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(call, width) for width in range(1, 9)]
+        try:
+            wait_until(lambda: min(turns) >= 5)
+        finally:
+            over.set()
+            batcher.close()  # who comes last would wait for those that have gone
+    assert {type(each.exception()) for each in calls} <= {type(None), BatcherClosed}
+    assert batcher.max_wait_s >= 30
+
+
+def test_a_model_that_takes_no_zeros_is_served() -> None:
+    """A row of zeros stands for rows of a new kind; where it fails, that says nothing of them."""
+
+    class Picky(Watched):
+        def predict(self, x: Any) -> Any:
+            if not x.any():  # also of no rows
+                raise RuntimeError("no such id: 0")
+            return super().predict(x)
+
+    record = record_of(Candidate(4))
+    with MicroBatcher(cast(TunedPredictor, Picky(doubler(), record))) as batcher:
+        assert batcher.submit(numbered(3)).result(60).tolist() == [[6.0] * 3]
+        with pytest.raises(RuntimeError, match="no such id"):
+            batcher.submit(numbered(0)).result(60)
+
+
+def test_it_goes_by_what_the_predictor_can_run() -> None:
+    """A predictor that cannot run as recommended says so when it is opened, before all else."""
+
+    class Lessened(Watched):
+        def open(self) -> None:
+            super().open()
+            self.recommendation = cast(Recommendation, record_of(Candidate(8)).recommendation)
+
+    record = record_of(Candidate(64, concurrency=3))
+    with MicroBatcher(cast(TunedPredictor, Lessened(doubler(), record))) as batcher:
+        assert batcher.batch_size == 8
+        assert len(workers()) == 1
+
+
+def test_a_forked_process_is_told_that_it_has_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request there would wait for ever."""
+    _, batcher = serve(Candidate(4))
+    with batcher:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: -1)
+            with pytest.raises(BatcherClosed, match="make one after the fork"):
+                batcher.submit(numbered(1))
+        assert batcher.submit(numbered(1)).result(60).tolist() == [[2.0] * 3]
 
 
 def test_a_timeout_that_is_no_number_is_refused() -> None:

@@ -138,7 +138,7 @@ def test_any_curve_can_be_planned(
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"rate": 0.0}, "rate must be positive and finite, but got 0"),
+        ({"rate": 0.0}, "rate must be from 1e-06 to 1e[+]15, but got 0"),
         ({"rate": -5.0}, "-5"),
         ({"rate": float("nan")}, "nan"),
         ({"rates": (10.0, -1.0)}, "-1"),
@@ -147,8 +147,12 @@ def test_any_curve_can_be_planned(
         ({"quantile": 0.0}, "quantile"),
         ({"rows_per_request": 0}, "rows_per_request must be a whole number"),
         ({"rows_per_request": 1.5}, "1.5"),
-        ({"headroom": -0.1}, "headroom must be 0 or more, but got -0.1"),
-        ({"price_per_hour": -1.0}, "price_per_hour must be 0 or more, but got -1.0"),
+        ({"headroom": -0.1}, "headroom must be from 0 to 1e[+]15, but got -0.1"),
+        ({"price_per_hour": -1.0}, "price_per_hour must be from 0 to 1e[+]15, but got -1.0"),
+        ({"price_per_hour": float("inf")}, "but got inf"),
+        ({"headroom": 1e308}, "but got 1e[+]308"),
+        ({"rate": 1e-305}, "but got 1e-305"),
+        ({"seed": -1}, "seed must be 0 or more"),
     ],
 )
 def test_arguments_out_of_range_are_refused(wrong: dict[str, Any], words: str) -> None:

@@ -131,3 +131,11 @@ def test_parts_of_a_batch_run_on_the_predictors_threads() -> None:
 def test_a_request_larger_than_a_batch_runs_alone() -> None:
     """Requests of ten rows are never joined where a batch holds eight."""
     assert simulate(record_for(8), [0.0] * 3, 10, wait_s=0.0).counts == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("rows", "calls"), [(40, 10), (4 * 1_000, 1_000), (4 * 1_000 + 1, 1_001)])
+def test_a_request_larger_than_a_batch_runs_in_parts(rows: int, calls: int) -> None:
+    """However many they are, they take their time together, in few steps."""
+    batcher = simulate(record_for(4), [0.0, 0.0], rows)
+    assert batcher.ends_s == pytest.approx([calls * CALL_S, 2 * calls * CALL_S])
+    assert batcher._calls <= 2 * 18

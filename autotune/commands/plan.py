@@ -32,7 +32,7 @@ def plan(
         str | None,
         typer.Option(metavar="TIME", help="Of Python for each request, beside the model's call."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation.")] = 0,
     json: Json = False,
 ) -> None:
     """Plan how many replicas an arrival rate needs, and how to set their batchers up.
