@@ -135,6 +135,7 @@ class MicroBatcher:
             BatcherClosed: The batcher is closed, or was made before this process was forked.
         """
         _check_timeout(timeout_s)
+        self._dispatcher.check_process()
         parcel = Rows(rows)
         if parcel.kind not in self._known:
             self._learn(parcel)
@@ -148,6 +149,7 @@ class MicroBatcher:
         A task that is cancelled while it waits takes its rows out of the queue.
         """
         _check_timeout(timeout_s)
+        self._dispatcher.check_process()
         parcel = Rows(rows)
         if parcel.kind not in self._known:
             await asyncio.to_thread(self._learn, parcel)

@@ -66,6 +66,18 @@ class Dispatcher:
                 **self._counts,
             )
 
+    def check_process(self) -> None:
+        """See that this is the process that the threads are in.
+
+        Raises:
+            BatcherClosed: It is a fork of that, in which a request would wait for ever.
+        """
+        if os.getpid() != self._process:
+            raise BatcherClosed(
+                "The batcher was made in another process, and its threads are not in this one: "
+                "make one after the fork."
+            )
+
     def admit(self, request: Request) -> None:
         """Put a request in the queue.
 
@@ -73,11 +85,6 @@ class Dispatcher:
             Overloaded: The queue is full.
             BatcherClosed: It takes no more.
         """
-        if os.getpid() != self._process:
-            raise BatcherClosed(
-                "The batcher was made in another process, and its threads are not in this one: "
-                "make one after the fork."
-            )
         queue = self._queue
         with self._lock:
             if self._closed:
@@ -178,7 +185,8 @@ class Dispatcher:
 
     def _load(self, batch: list[Request], line: Line, now: float) -> None:
         """Take a batch out of a line, but leave the other workers their share of all rows."""
-        if line.rows < self._enough and self._queue.rows < self._everybody:  # waited in vain
+        is_there = line.rows >= self._enough or self._queue.rows >= self._everybody
+        if not is_there and not self._queue.is_released(line):  # waited in vain
             self._see_crowd()
         here = self._queue.rows + self._flying_rows
         share = max(min(self._enough, self._everybody), math.ceil(here / self._workers))

@@ -119,8 +119,10 @@ class Meter:
         """Times of the processors that this process may use: on others nobody is in its way."""
         if self._processors is None:
             return [psutil.cpu_times()]
-        every = psutil.cpu_times(percpu=True)
-        return [every[number] for number in self._processors if number < len(every)]
+        every: list[Any] = psutil.cpu_times(percpu=True)
+        if self._processors[-1] >= len(every):  # some are offline: the numbers are not the places
+            return every
+        return [every[number] for number in self._processors]
 
     def _count(self) -> _Counters:
         system = self._cpu_times()

@@ -146,11 +146,17 @@ def cpu_count() -> int:
 
 
 def some_cpus() -> tuple[int, ...] | None:
-    """Numbers of the processors that this process may use; None where those are all."""
-    try:
-        allowed = os.sched_getaffinity(0)
-    except AttributeError:  # not on macOS or Windows
+    """Numbers of the processors that this process's threads may use; None where those are all.
+
+    Each thread has its own: a runtime may bind the first one to a processor, and the others to
+    the others.
+    """
+    if not hasattr(os, "sched_getaffinity"):  # not on macOS or Windows
         return None
+    allowed = set(os.sched_getaffinity(0))
+    for thread in psutil.Process().threads():
+        with contextlib.suppress(OSError):  # it has ended
+            allowed |= os.sched_getaffinity(thread.id)
     return tuple(sorted(allowed)) if len(allowed) < (os.cpu_count() or 1) else None
 
 

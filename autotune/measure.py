@@ -7,6 +7,7 @@ copies are inside.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import msgspec
 
@@ -18,8 +19,8 @@ from autotune.engines import REFERENCE, Engine
 from autotune.errors import EngineUnavailable, is_out_of_memory, one_line
 from autotune.footprint import Footprint
 from autotune.guard import Guard
-from autotune.lineup import LineUp
-from autotune.nesting import Nested, flatten
+from autotune.lineup import PARITY_ROWS, LineUp
+from autotune.nesting import Nested, copied, flatten, head
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
 from autotune.parity import Parity
 from autotune.timing import Timings, time_calls
@@ -110,38 +111,22 @@ class InProcessProbe:
 
     def _measure(self, candidate: Candidate, engine: Engine, seconds: float) -> Outcome:
         batches = _batches(self._workload, candidate.batch_size)
-        is_new, parity = candidate not in self._seen, Parity()
         footprint = Footprint(self._allocator, self._lineup.growth_of(candidate))
-
-        def time_them(last_call_s: float) -> Timings:
-            return time_calls(
-                engine,
-                batches,
-                seconds,
-                concurrency=candidate.concurrency,
-                fewest=MIN_CALLS if is_new else MIN_CALLS_AGAIN,
-                meter=self._meter,
-                guard=self.guard,
-                last_call_s=last_call_s,
-                warm_up_s=self._warm_up_s(candidate, seconds),
-            )
-
-        with footprint:
-            began = time.perf_counter()
-            outputs = engine(batches[0])
-            first_call_s = time.perf_counter() - began
-            if not is_new:
-                del outputs
-                timings = time_them(first_call_s)
-        if is_new:  # the comparison is charged to nobody: the reference takes memory, too
-            if candidate.engine != REFERENCE:
+        parity = Parity()
+        if candidate in self._seen:
+            with footprint:
+                first_call_s, _ = _first_call(engine, batches[0])
+                timings = self._time(candidate, engine, batches, seconds, first_call_s)
+        else:
+            with footprint:
+                first_call_s, outputs = _first_call(engine, batches[0])
+            if candidate.engine != REFERENCE:  # charged to nobody: the reference takes memory, too
                 parity = self._lineup.parity(candidate, batches[0], outputs)
             if parity.complaint:
                 message = f"At {candidate.batch_size} rows {parity.complaint}."
                 return Failure(candidate, kind="mismatch", message=message)
-            del outputs
             with footprint:
-                timings = time_them(first_call_s)
+                timings = self._time(candidate, engine, batches, seconds, first_call_s)
         self._seen.add(candidate)
         return Measurement(
             candidate,
@@ -160,6 +145,26 @@ class InProcessProbe:
             changed_classes=parity.changed_classes,
         )
 
+    def _time(
+        self,
+        candidate: Candidate,
+        engine: Engine,
+        batches: Sequence[Nested],
+        seconds: float,
+        last_call_s: float,
+    ) -> Timings:
+        return time_calls(
+            engine,
+            batches,
+            seconds,
+            concurrency=candidate.concurrency,
+            fewest=MIN_CALLS_AGAIN if candidate in self._seen else MIN_CALLS,
+            meter=self._meter,
+            guard=self.guard,
+            last_call_s=last_call_s,
+            warm_up_s=self._warm_up_s(candidate, seconds),
+        )
+
     def _warm_up_s(self, candidate: Candidate, seconds: float) -> float | None:
         """Seconds for calls that are not timed."""
         if candidate not in self._seen:
@@ -167,6 +172,14 @@ class InProcessProbe:
         if candidate.concurrency > 1 and self._lineup.growth_of(candidate):
             return 0.0  # one call on each thread: the session has let go of their memory
         return None  # the first call has filled the caches
+
+
+def _first_call(engine: Engine, batch: Nested) -> tuple[float, Nested]:
+    """Return its seconds, and copies of the first rows that come out: all would be in the peak."""
+    began = time.perf_counter()
+    outputs = engine(batch)
+    first_call_s = time.perf_counter() - began
+    return first_call_s, copied(head(outputs, PARITY_ROWS))
 
 
 def _classify(candidate: Candidate, error: Exception) -> Outcome:

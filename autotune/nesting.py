@@ -40,6 +40,11 @@ def head(nested: Nested, count: int, start: int = 0) -> Nested:
     return optree.tree_map(lambda leaf: leaf[start : start + count], nested)
 
 
+def copied(nested: Nested) -> Nested:
+    """Return arrays of their own: a view keeps all of what it looks at."""
+    return optree.tree_map(np.copy, nested)
+
+
 def cut(nested: Nested, rows: int, size: int) -> Iterator[Nested]:
     """Cut rows into batches of `size`, the last one shorter; nothing is copied."""
     if isinstance(nested, np.ndarray):  # the usual case, without the cost of a nesting

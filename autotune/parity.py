@@ -120,9 +120,10 @@ def tolerance_of(model: keras.Model) -> tuple[int, float]:
     """
     inner = _layers_with_weights(model)
     dtypes = {str(getattr(layer, "compute_dtype", "")) for layer in inner}
+    depth = max(1, len(inner))
     if dtypes & {"float16", "bfloat16"}:
-        return 1, RELATIVE_16_BITS
-    return max(1, len(inner)), RELATIVE
+        return depth, RELATIVE_16_BITS / math.sqrt(depth)
+    return depth, RELATIVE
 
 
 def _layers_with_weights(model: keras.Model) -> list[keras.Layer]:

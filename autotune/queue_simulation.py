@@ -17,7 +17,7 @@ from autotune.interpreter import Interpreter
 from autotune.scheduling import Schedule
 from autotune.service import Overhead, Service
 
-MOST_STEPS = 16  # in which the parts of a request are run that is larger than a batch
+MOST_STEPS = 16  # of a thread, for the parts of a request that is larger than a batch
 
 
 class Batcher:
@@ -164,9 +164,9 @@ class Batcher:
         return end
 
     def _in_steps(self, rows: int) -> tuple[tuple[int, int], ...]:
-        """The parts of a batch, equal ones in steps of several calls: at most some `MOST_STEPS`."""
+        """The parts of a batch, equal ones in steps of several calls: `MOST_STEPS` a thread."""
         parts = self._service.parts(rows)
-        together = math.ceil(len(parts) / MOST_STEPS)
+        together = max(1, len(parts) // (MOST_STEPS * self._workers))
         steps: list[tuple[int, int]] = []
         for part, alike in groupby(parts):
             whole, rest = divmod(len(list(alike)), together)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 from collections import deque
 from collections.abc import Hashable, Iterator
 from heapq import heapify, heappop, heappush
@@ -40,9 +41,11 @@ class Queue:
 
     def __init__(self) -> None:
         self.rows = 0
-        self._due: list[tuple[float, int, Request]] = []  # a heap; some no longer wait
+        # A heap. Some no longer wait: what the lines have let go is not kept here either.
+        self._due: list[tuple[float, int, weakref.ref[Request]]] = []
         self._numbers = itertools.count()
         self._tidy_at = TIDY
+        self._newest = self._released = -math.inf  # arrivals: all up to the one may start
         self._lines: dict[Hashable, Line] = {}
         self._late: list[Request] = []
 
@@ -60,22 +63,23 @@ class Queue:
         line.rows += request.count
         self.rows += request.count
         request.waiting = True
+        self._newest = max(self._newest, request.arrived)
         if request.deadline < math.inf:
-            heappush(self._due, (request.deadline, next(self._numbers), request))
+            heappush(self._due, (request.deadline, next(self._numbers), weakref.ref(request)))
             if len(self._due) >= self._tidy_at:
                 self._tidy()
         return line.rows
 
     def _tidy(self) -> None:
         """Forget the deadlines of those that no longer wait, when they may be most."""
-        self._due = [entry for entry in self._due if entry[2].waiting]
+        self._due = [entry for entry in self._due if _is_waiting(entry[2]())]
         heapify(self._due)
         self._tidy_at = max(TIDY, 2 * len(self._due))
 
     @property
     def next_deadline(self) -> float:
         """When the next waiting request is due, in seconds of `time.monotonic`."""
-        while self._due and not self._due[0][2].waiting:
+        while self._due and not _is_waiting(self._due[0][2]()):
             heappop(self._due)
         return self._due[0][0] if self._due else math.inf
 
@@ -94,17 +98,25 @@ class Queue:
     def ready(self, enough_rows: int, everybody: float, before: float) -> Line | None:
         """Return the line that starts now: with enough rows, or one that came before some time.
 
-        Any line may start where so many rows wait in all that everybody is there. Of several it
-        is the one whose oldest request is oldest, so that no kind starves another.
+        Where so many rows wait in all that everybody is there, all who are there may start, one
+        line after the other. Of several it is the one whose oldest request is oldest, so that no
+        kind starves another.
         """
         best: Line | None = None
         if self.rows >= everybody:
             before = math.inf
+            if len(self._lines) > 1:  # the others follow, when there are fewer rows in all
+                self._released = self._newest
+        before = max(before, self._released)
         for line in self._lines.values():
             arrived = line.oldest().arrived
             if line.rows >= enough_rows or arrived <= before:
                 best = line if best is None or arrived < best.oldest().arrived else best
         return best
+
+    def is_released(self, line: Line) -> bool:
+        """Whether a line need not wait, because everybody was there when its oldest request was."""
+        return line.oldest().arrived <= self._released
 
     def oldest_arrival(self) -> float:
         """When the oldest waiting request came; infinite where none waits."""
@@ -131,7 +143,12 @@ class Queue:
         """Take out all that are too late, those that `take` met among them."""
         late, self._late = self._late, []
         while self.next_deadline <= now:
-            request = heappop(self._due)[2]
-            self.remove(request)
-            late.append(request)
+            request = heappop(self._due)[2]()
+            if request is not None:  # as it waits, it is
+                self.remove(request)
+                late.append(request)
         return late
+
+
+def _is_waiting(request: Request | None) -> bool:
+    return request is not None and request.waiting

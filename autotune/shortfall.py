@@ -61,9 +61,10 @@ def why_nothing(
 def _measured(outcomes: Sequence[Outcome]) -> list[Measurement]:
     """The measurements of each candidate as one, without those that failed or were given up."""
     failures = [o for o in outcomes if not isinstance(o, Measurement)]
-    stopped = [o.candidate for o in failures if isinstance(o, Failure) and o.kind == "stopped"]
-    given_up = {candidate for candidate, stops in Counter(stopped).items() if stops >= MOST_STOPS}
-    failed = {o.candidate for o in failures} - set(stopped) | given_up
+    stops = [o for o in failures if isinstance(o, Failure) and o.kind == "stopped"]
+    often = Counter(stop.candidate for stop in stops)
+    failed = {o.candidate for o in failures if o not in stops}
+    failed |= {candidate for candidate, count in often.items() if count >= MOST_STOPS}
     kept = [o for o in outcomes if isinstance(o, Measurement) and o.candidate not in failed]
     return list(pooled(kept).values())
 

@@ -89,8 +89,10 @@ def time_calls(
             calls.append(timing)
             slices.count(timing[1])
 
-        run(turns, note)
-        guard.rest()
+        try:
+            run(turns, note)
+        finally:
+            guard.rest()
         slices.close(calls[-1][1])
     starts, ends = zip(*calls, strict=True)
     return Timings(

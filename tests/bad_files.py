@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-QUICK = "--budget 1s --max-batch-size 8"
+QUICK = "--budget 1s --max-batch-size 8 --engine keras --concurrency 1"
 
 FACTORIES = """
 import keras

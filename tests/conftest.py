@@ -151,7 +151,13 @@ def cluster() -> Iterator[Any]:
 
     # Ray reports its use over the network otherwise, and the reporter outlives the tests' streams.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 300 * 2**20}
+    head = {
+        "num_cpus": 2,
+        "include_dashboard": False,
+        "object_store_memory": 300 * 2**20,
+        # Else it ends workers for the memory that all the other tests hold.
+        "_system_config": {"memory_monitor_refresh_ms": 0},
+    }
     found = Cluster(initialize_head=True, head_node_args=head)
     ray.init(address=found.address, log_to_driver=False, logging_level=logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import httpx
 
 HOME = Path(__file__).parents[1]
-START_S = 120.0
+START_S = 400.0
 STOP_S = 20.0
 
 
@@ -69,7 +69,7 @@ def running(
         )
     try:
         _wait_for(process, ready, status, log)
-        with httpx.Client(timeout=30) as client:
+        with httpx.Client(timeout=300) as client:
             yield client
     finally:
         _end(process)

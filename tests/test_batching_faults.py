@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import ctypes
+import gc
 import math
-import os
+import subprocess
+import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -165,15 +168,68 @@ def test_it_goes_by_what_the_predictor_can_run() -> None:
         assert len(workers()) == 1
 
 
-def test_a_forked_process_is_told_that_it_has_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request there would wait for ever."""
+def test_kinds_that_are_there_together_start_one_after_the_other() -> None:
+    """When the first has its answer and does not come back, the others wait for nobody."""
+    queue = Queue()
+    for width in (1, 2, 3):
+        queue.add(Answer(Rows(np.zeros((1, width))), float(width), None, lambda _: True))
+    for left in (3, 2, 1):
+        line = queue.ready(10, 3, -math.inf)
+        assert line is not None
+        assert queue.is_released(line)
+        assert queue.rows == left
+        queue.take([], line, 10, 0.0)
+    later = Answer(Rows(np.zeros((1, 1))), 4.0, None, lambda _: True)
+    queue.add(later)
+    assert queue.ready(10, 3, -math.inf) is None
+
+
+def test_the_rest_of_a_kind_waits_for_more() -> None:
+    """Of one kind alone, what is left of a batch is no reason to start another."""
+    queue = Queue()
+    for number in range(3):
+        queue.add(Answer(Rows(np.zeros((1, 1))), float(number), None, lambda _: True))
+    line = queue.ready(10, 3, -math.inf)
+    assert line is not None
+    queue.take([], line, 2, 0.0)
+    assert queue.ready(10, 3, -math.inf) is None
+
+
+def test_a_forked_process_is_told_that_it_has_no_threads() -> None:
+    """A request there would wait for ever, and so may the backend's first look at new rows."""
+    script = """
+import os, sys, numpy as np
+from autotune import BatcherClosed, Candidate
+from tests.batchers import numbered, serve
+_, batcher = serve(Candidate(4))
+batcher.submit(numbered(1)).result()
+child = os.fork()
+if child == 0:
+    for rows in (numbered(1), numbered(1).astype(np.float64)):
+        try:
+            batcher.submit(rows)
+        except BatcherClosed as error:
+            assert "make one after the fork" in str(error)
+        else:
+            os._exit(1)
+    os._exit(7)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=300)
+    assert done.returncode == 7
+
+
+def test_answers_are_not_kept_until_they_would_have_been_late() -> None:
+    """What its caller has let go is gone, however far off its deadline was."""
     _, batcher = serve(Candidate(4))
     with batcher:
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "getpid", lambda: -1)
-            with pytest.raises(BatcherClosed, match="make one after the fork"):
-                batcher.submit(numbered(1))
-        assert batcher.submit(numbered(1)).result(60).tolist() == [[2.0] * 3]
+        future = batcher.submit(numbered(1), timeout_s=3_600)
+        future.result(300)
+        gone = weakref.ref(future)
+        del future
+        batcher.submit(numbered(2)).result(300)  # the worker has let go of the first batch
+        gc.collect()
+        wait_until(lambda: gone() is None)
 
 
 def test_a_timeout_that_is_no_number_is_refused() -> None:

@@ -16,6 +16,7 @@ from autotune import TuningRecord, __version__, cli
 from autotune.demo import FOLDER
 
 QUICK = ("--budget", "1s", "--max-batch-size", "8")
+PLAIN = (*QUICK, "--engine", "keras", "--concurrency", "1")
 SETTLED_OR_NOT = (0, 3)  # a second is not always enough
 
 
@@ -77,7 +78,7 @@ def test_a_synthetic_sample_is_warned_of(
     tmp_path: Path, save: Callable[..., Path], mlp: Any
 ) -> None:
     """Without rows they are drawn, and the result says that real ones are better."""
-    done = autotune("tune", save(mlp), "--synthetic", "--json", *QUICK)
+    done = autotune("tune", save(mlp), "--synthetic", "--json", *PLAIN)
     assert done.returncode in SETTLED_OR_NOT, done.stderr
     assert "real rows" in " ".join(json.loads(done.stdout)["warnings"])
 
@@ -88,7 +89,7 @@ def test_columns_of_a_csv_become_the_input(
     """A text file with a line of names serves as sample."""
     lines = [",".join(f"c{n}" for n in range(10)), *[",".join(["0.5"] * 10)] * 20]
     (tmp_path / "rows.csv").write_text("\n".join(lines))
-    done = autotune("tune", save(mlp), "--sample", tmp_path / "rows.csv", "--json", *QUICK)
+    done = autotune("tune", save(mlp), "--sample", tmp_path / "rows.csv", "--json", *PLAIN)
     assert done.returncode in SETTLED_OR_NOT, done.stderr
     assert json.loads(done.stdout)["sample_rows"] == 20
 
@@ -101,7 +102,7 @@ def test_a_factory_of_the_working_folder_is_found(tmp_path: Path) -> None:
         "    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])\n"
     )
     (tmp_path / "factory.py").write_text(code)
-    done = autotune("tune", "factory:make", "--synthetic", "--out", "tuned", *QUICK, cwd=tmp_path)
+    done = autotune("tune", "factory:make", "--synthetic", "--out", "tuned", *PLAIN, cwd=tmp_path)
     assert done.returncode in SETTLED_OR_NOT, done.stderr
     np.save(tmp_path / "rows.npy", np.ones((5, 3), np.float32))
     done = autotune("predict", "tuned", "rows.npy", "--out", "y.npz", "--json", cwd=tmp_path)

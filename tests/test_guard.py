@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
 
 from autotune import watch
 from autotune.device import Device
+from autotune.disturbance import Meter
 from autotune.guard import PROCESS_PER_ALLOCATED, RESERVE, Guard
+from autotune.timing import time_calls
 from autotune.watch import Look, Watch
 from tests.guards import GIB, UNWATCHED, FreeMemory
 from tests.waiting import wait_until
@@ -150,6 +153,27 @@ def test_what_a_probe_gives_back_hides_nobody(free: FreeMemory) -> None:
     assert guard.limit_bytes == pytest.approx(beside, abs=2)
     with guard:
         assert guard.limit_bytes == pytest.approx(beside, abs=2)
+
+
+def test_calls_that_fail_are_no_longer_repeated(free: FreeMemory) -> None:
+    """What a session lets go after an error hides nobody either."""
+    guard = Guard(CPU, own_bytes=0)
+    before = guard.limit_bytes or 0
+
+    def call(_: object) -> None:
+        free.is_seen()
+        free.free_bytes -= 3 * GIB  # somebody else
+        free.is_seen()
+        raise MemoryError
+
+    with guard:
+        free.free_bytes -= 2 * GIB  # its own batches
+        with contextlib.suppress(MemoryError):
+            time_calls(call, [None], 0.1, concurrency=1, fewest=1, meter=Meter(), guard=guard)
+        free.free_bytes += 2 * GIB
+        free.is_seen()
+    with guard:
+        assert guard.limit_bytes == pytest.approx(before - 3 * GIB / PROCESS_PER_ALLOCATED, abs=2)
 
 
 def test_what_is_taken_at_the_end_of_a_probe_is_seen(free: FreeMemory) -> None:

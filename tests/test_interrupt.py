@@ -38,8 +38,9 @@ def place(
     (tmp_path / "tmp").mkdir()
     yield tmp_path
     for process in psutil.Process().children():  # of a test that failed
-        if process.cwd() == str(tmp_path):
-            process.kill()
+        with contextlib.suppress(psutil.Error):  # it ends by itself meanwhile
+            if process.cwd() == str(tmp_path):
+                process.kill()
 
 
 def start(place: Path, line: str) -> subprocess.Popen[str]:
@@ -80,9 +81,9 @@ def test_ctrl_c_while_loading_leaves_nothing(place: Path) -> None:
     tuner = start(place, f"{LONG} --json")
     children = wait_until(lambda: children_of(tuner))
     tuner.send_signal(signal.SIGINT)
-    out, err = tuner.communicate(timeout=20)
+    out, err = tuner.communicate(timeout=120)
     assert (tuner.returncode, out, err) == (130, "", "Interrupted.\n")
-    wait_until(lambda: all(map(is_gone, children)), 2)
+    wait_until(lambda: all(map(is_gone, children)))
     assert everything_in(place) == before
 
 
@@ -93,9 +94,9 @@ def test_ctrl_c_while_measuring_keeps_only_the_study(place: Path) -> None:
     known = wait_until(lambda: finished(place))
     children = children_of(tuner)
     tuner.send_signal(signal.SIGINT)
-    out, err = tuner.communicate(timeout=20)
+    out, err = tuner.communicate(timeout=120)
     assert (tuner.returncode, out, err) == (130, "", "Interrupted.\n")
-    wait_until(lambda: all(map(is_gone, children)), 2)
+    wait_until(lambda: all(map(is_gone, children)))
     assert set(everything_in(place)) - set(before) == {"study.db", "study.db.lock"}
     assert finished(place)[: len(known)] == known
 
@@ -107,9 +108,9 @@ def test_a_killed_run_goes_on_where_it_was(place: Path) -> None:
     wait_until(lambda: len(finished(place)) >= 2)
     children = children_of(tuner)
     tuner.kill()
-    tuner.communicate(timeout=20)
+    tuner.communicate(timeout=120)
     assert tuner.returncode == -signal.SIGKILL
-    wait_until(lambda: all(map(is_gone, children)), 2)
+    wait_until(lambda: all(map(is_gone, children)))
     assert not (place / "tuned").exists()
     known = finished(place)
     done = autotune(place, command)
@@ -148,4 +149,4 @@ def test_a_second_tuner_is_turned_away(place: Path) -> None:
     wait_until(lambda: len(finished(place)) > count or first.poll() is not None)
     assert first.poll() is None
     first.send_signal(signal.SIGINT)
-    first.communicate(timeout=20)
+    first.communicate(timeout=120)

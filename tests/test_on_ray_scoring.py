@@ -93,7 +93,7 @@ def test_killed_actors_lose_no_row_and_double_none(exported: tuple[Path, Any]) -
     folder, model = exported
     slow = numbered(blocks=40, pause_s=0.1)
     scored = on_ray.score(slow, folder, keep=["id"], batch_size=50)
-    assert check(scored, model, kill_after=(1, 10, 20)) == {"id", "prediction"}
+    assert check(scored, model, kill_after=(1, 5, 10)) == {"id", "prediction"}
 
 
 def test_a_machine_of_another_kind_is_tuned_for_once(

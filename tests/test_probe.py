@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from autotune.probe import IsolatedProbe
 from autotune.worker import DrawnRows, FactorySource, FileSource, Load, SavedRows
 from autotune.workload import Workload
 from tests.trouble import BAD, GOOD, trouble, write_request
-from tests.waiting import is_gone
+from tests.waiting import is_gone, wait_until
 
 SECONDS = 0.02
 
@@ -202,15 +201,6 @@ def test_the_child_ends_when_the_tuner_is_killed(tmp_path: Path) -> None:
         tuner.stdin.write(msgspec.json.encode(request) + b"\n")
         tuner.stdin.flush()
         child = psutil.Process(int(tuner.stdout.readline()))
-        until(busy.exists)
+        wait_until(busy.exists)
         tuner.kill()
-    until(lambda: is_gone(child))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition, and fail if it does not come true."""
-    for _ in range(500):
-        if condition():
-            return
-        time.sleep(0.02)
-    pytest.fail("waited for ten seconds")
+    wait_until(lambda: is_gone(child))

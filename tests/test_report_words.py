@@ -123,6 +123,7 @@ CRASHED = Failure(ONE, kind="crash", message="killed by SIGSEGV")
             {},
             "No batch size fits: 1 row, keras needs 3.00 GiB, and 2.00 GiB may be used.",
         ),
+        ([GOOD, STOPPED, CRASHED], {}, "No candidate ran: others took the memory (1 row, keras)"),
         ([GOOD, *[STOPPED] * 3], {}, "No candidate ran: others took the memory (1 row, keras)"),
         (
             [CRASHED],

@@ -31,7 +31,9 @@ def test_a_tuned_folder_serves_where_only_its_requirements_are_installed(
     mlp: Any, rows: Any, tmp_path: Path
 ) -> None:
     """`pip install --no-deps keras-autotune`, `pip install -r tuned/requirements.txt`, and go."""
-    predictor = autotune.tune(mlp, rows, Goal(max_batch_size=64), engines=["onnxruntime"])
+    predictor = autotune.tune(
+        mlp, rows, Goal(max_batch_size=64), engines=["onnxruntime"], budget_s=2
+    )
     predictor.save(tmp_path / "tuned")
     np.save(tmp_path / "x.npy", rows)
     venv.create(tmp_path / "bare", with_pip=True)

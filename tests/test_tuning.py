@@ -20,6 +20,7 @@ from autotune.models import fingerprint
 from autotune.outcomes import Failure
 from autotune.records import Progress
 from tests.trouble import trouble
+from tests.tunings import own
 
 Rows = np.ndarray[Any, Any]
 
@@ -39,7 +40,8 @@ TWICE = """
 
 
 def tune(model: Any, sample: Any, goal: Goal = SMALL, **more: Any) -> TunedPredictor:
-    """Tune with a small budget."""
+    """Tune with a small budget; unless others are asked for, with engines that need no export."""
+    more.setdefault("engines", ["keras", "compiled"])
     return autotune.tune(model, sample, goal, budget_s=1, **more)
 
 
@@ -52,10 +54,10 @@ def assert_predicts_as(predictor: TunedPredictor, model: Any, rows: Rows) -> Non
 
 def test_a_model_in_memory_is_tuned_in_a_child(mlp: Any, rows: Rows, tmp_path: Path) -> None:
     """A model in memory is measured elsewhere, predicts as before, and can be saved and loaded."""
-    predictor = tune(mlp, rows)
+    predictor = tune(mlp, rows, engines=None)
     record = predictor.record
     assert 1 <= predictor.recommendation.batch_size <= 16
-    assert record.warnings == ()
+    assert own(record.warnings) == ()
     assert record.model is not None
     assert (record.model.source, record.model.sha256) == ("object", fingerprint(mlp))
     assert record.sample_rows == 50
@@ -124,7 +126,7 @@ def test_a_class_of_an_importable_module_travels(write_module: Any, rows: Rows) 
     name = write_module("own_classes", TWICE)
     model = __import__(name).make()
     predictor = tune(model, rows)
-    assert predictor.record.warnings == ()
+    assert own(predictor.record.warnings) == ()
     assert_predicts_as(predictor, model, rows)
 
 
@@ -133,7 +135,7 @@ def test_a_model_that_cannot_travel_is_measured_here_with_a_warning(keras: Any, 
     double = keras.layers.Lambda(lambda x: 2 * x, output_shape=(10,), name="double")
     model = keras.Sequential([keras.Input((10,)), double, keras.layers.Dense(1)])
     predictor = tune(model, rows)
-    (warning,) = predictor.record.warnings
+    (warning,) = own(predictor.record.warnings)
     assert warning.startswith(IN_PROCESS)
     assert "Lambda" in warning
     assert ". To have it measured in a process of its own" in warning
@@ -143,7 +145,7 @@ def test_a_model_that_cannot_travel_is_measured_here_with_a_warning(keras: Any, 
 def test_drawn_rows_are_a_warning(mlp: Any, save: Callable[..., Path]) -> None:
     """Where no sample was given, the record says that the rows were drawn."""
     predictor = tune(save(mlp), autotune.Synthetic(32), isolation="none")
-    (warning,) = predictor.record.warnings
+    (warning,) = own(predictor.record.warnings)
     assert warning.startswith("The rows were drawn at random")
     assert predictor.record.sample_rows == 32
 
@@ -156,7 +158,7 @@ def test_a_model_that_does_not_survive_the_way_is_measured_here(
     model = module.make()
     model.layers[0].call = lambda x: 3 * x  # Keras saves no such thing
     predictor = tune(model, rows)
-    (warning,) = predictor.record.warnings
+    (warning,) = own(predictor.record.warnings)
     assert warning.startswith(IN_PROCESS)
     assert "does not survive being saved and loaded: the output differs" in warning
     assert_predicts_as(predictor, model, rows)
@@ -183,7 +185,7 @@ def test_a_factory_whose_model_cannot_be_saved_is_tuned_with_a_warning(
 ) -> None:
     """Such a model is tuned and predicts; saving the predictor is refused, and was foretold."""
     predictor = tune(f"{write_module('own_factory', UNSAVEABLE)}:make", rows)
-    (warning,) = predictor.record.warnings
+    (warning,) = own(predictor.record.warnings)
     assert warning.startswith("The model cannot be saved, so the predictor cannot be either")
     np.testing.assert_array_equal(predictor.predict(rows), np.abs(rows))
     with pytest.raises(InvalidInput, match="The model cannot be saved"):
@@ -196,7 +198,8 @@ def test_a_size_that_kills_the_child_is_not_recommended(
     """A size at which the process dies is a crash in the record, and a smaller one is found."""
     trouble(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
     monkeypatch.syspath_prepend(str(tmp_path))
-    predictor = tune("trouble_module:make", np.ones((20, 10), np.float32), concurrency=[1])
+    sample = np.ones((20, 10), np.float32)
+    predictor = autotune.tune("trouble_module:make", sample, SMALL, concurrency=[1], budget_s=5)
     crashes = [o for o in predictor.record.outcomes if isinstance(o, Failure)]
     assert {(crash.kind, crash.candidate.batch_size) for crash in crashes} == {("crash", 16)}
     assert predictor.recommendation.batch_size < 16

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from autotune import host
 from autotune.goal import Goal
 from autotune.outcomes import Candidate, Measurement
 from autotune.recommend import recommend
@@ -90,3 +91,11 @@ def recommending(record: TuningRecord, way: Candidate) -> TuningRecord:
     )
     found: TuningRecord = replaced(record, recommendation=recommendation)
     return found
+
+
+_OF_THE_MACHINE = (host.WHOLE_GROUP, "Memory was taken during the search", "Other work on the ")
+
+
+def own(warnings: Sequence[str]) -> tuple[str, ...]:
+    """Warnings but those of the machine that the tests run on."""
+    return tuple(warning for warning in warnings if not warning.startswith(_OF_THE_MACHINE))

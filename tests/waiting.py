@@ -11,7 +11,7 @@ import psutil
 _T = TypeVar("_T")
 
 
-def wait_until(condition: Callable[[], _T], seconds: float = 60.0) -> _T:
+def wait_until(condition: Callable[[], _T], seconds: float = 300.0) -> _T:
     """Return what `condition` gives as soon as that is true."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
