@@ -46,7 +46,7 @@ class Watch:
         self._look = look
         self._every_s = every_s
         self._on_look = on_look
-        self._over = threading.Event()
+        self._going = threading.Lock()
         self._thread: threading.Thread | None = None
         self.latest = Look()
         self.is_stuck = False
@@ -55,25 +55,30 @@ class Watch:
         """Begin to look, and wait for the first look."""
         if self.is_stuck:
             return
-        self._over, first = threading.Event(), threading.Event()
-        run = threading.Thread(target=self._run, args=(self._over, first), daemon=True)
+        self._going, first = threading.Lock(), threading.Event()
+        self._going.acquire()
+        run = threading.Thread(target=self._run, args=(self._going, first), daemon=True)
         run.start()
         self._thread = run
         self.is_stuck = not first.wait(PATIENCE_S)
 
     def stop(self) -> None:
         """Look once more and then no more."""
-        self._over.set()
-        if self._thread is not None and not self.is_stuck:
+        if self._thread is None:
+            return
+        self._going.release()
+        if not self.is_stuck:
             self._thread.join(PATIENCE_S)
             self.is_stuck = self._thread.is_alive()
         self._thread = None
 
-    def _run(self, over: threading.Event, first: threading.Event) -> None:
-        while not over.is_set():
+    def _run(self, going: threading.Lock, first: threading.Event) -> None:
+        self._take_a_look()
+        first.set()
+        # A bare lock: an event's wait would hold the interpreter's lock far longer at each wake,
+        # which the calls that are timed are waiting for.
+        while not going.acquire(timeout=self._every_s):
             self._take_a_look()
-            first.set()
-            over.wait(self._every_s)
         self._take_a_look()
 
     def _take_a_look(self) -> None:
