@@ -95,6 +95,8 @@ class Dispatcher:
                     f"The queue is full: {queue.rows} rows wait, {request.count} came, and "
                     f"max_queue_rows is {self._schedule.max_queue_rows}. Send less, or later."
                 )
+            if request.deadline < math.inf and self._keeper is None:
+                self._keeper = _start(self._expire, "autotune-batcher-deadlines")
             in_line = queue.add(request)
             self._counts["requests"] += 1
             self._counts["rows"] += request.count
@@ -104,8 +106,8 @@ class Dispatcher:
             is_enough = in_line >= self._enough or queue.rows >= self._everybody
             if self._idle and (in_line == request.count or is_enough):
                 self._work.notify()
-            if request.deadline < math.inf:
-                self._keep_deadline(request)
+            if request.deadline <= queue.next_deadline < math.inf:
+                self._deadlines.notify()
 
     def withdraw(self, request: Request) -> bool:
         """Take a cancelled request out of the queue; tell whether it still waited there."""
@@ -132,12 +134,6 @@ class Dispatcher:
         if threading.current_thread() not in threads:  # where a callback closes: it has to go on
             for thread in threads:
                 thread.join()
-
-    def _keep_deadline(self, request: Request) -> None:
-        if self._keeper is None:
-            self._keeper = _start(self._expire, "autotune-batcher-deadlines")
-        elif request.deadline <= self._queue.next_deadline:
-            self._deadlines.notify()
 
     def _see_crowd(self) -> None:
         self._crowd = self._queue.rows + self._flying_rows

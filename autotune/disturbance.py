@@ -6,6 +6,7 @@ be judged, so read at intervals of 50 ms or more.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ class Disturbance:
             added over processors. The kernel tells only when it lets go, up to 0.1 s later.
         switches: Involuntary context switches of this process; 0 on Windows.
         gpu: What slowed the GPU's clock down; () where nothing is known.
+        cpus: On how many processors; None for those that this process may use.
     """
 
     wall_s: float
@@ -57,6 +59,7 @@ class Disturbance:
     throttled_s: float
     switches: int
     gpu: tuple[str, ...] = ()
+    cpus: int | None = None
 
     @property
     def is_disturbed(self) -> bool:
@@ -66,7 +69,7 @@ class Disturbance:
     @property
     def reasons(self) -> tuple[str, ...]:
         """What may have slowed them down, in words."""
-        share = max(TAKEN_SHARE, MACHINE_SHARE * host.cpu_count())
+        share = max(TAKEN_SHARE, MACHINE_SHARE * (self.cpus or host.cpu_count()))
         taken_s = max(MIN_TAKEN_S, share * self.wall_s)
         found = [
             (self.others_s > taken_s, "other processes were busy"),
@@ -113,6 +116,7 @@ class Meter:
             throttled_s=max(0.0, now.throttled_s - last.throttled_s),
             switches=now.switches - last.switches,
             gpu=gpu,
+            cpus=len(self._processors) if self._processors else os.cpu_count(),
         )
 
     def _cpu_times(self) -> list[Any]:

@@ -42,15 +42,19 @@ class Growth:
         host.reset_peak_resident()
         self._before_bytes, self._own_before_bytes = host.resident_bytes(), host.anonymous_bytes()
 
-    def end(self) -> int:
-        """End it, and return the most that the session held since, what it kept before included."""
+    def end(self, held_bytes: int = 0) -> int:
+        """End it, and return the most that the session held since, what it kept before included.
+
+        Args:
+            held_bytes: Of outputs that are still there, and will be let go: they are not kept.
+        """
         highest = host.peak_resident_bytes() or host.resident_bytes()
         peak = self.kept_bytes + max(0, highest - self._before_bytes)
         if self._release:
             with contextlib.suppress(Exception):  # where memory ran out, it may not answer
                 self._release()
         host.give_back_free_memory()
-        grown_bytes = host.anonymous_bytes() - self._own_before_bytes
+        grown_bytes = host.anonymous_bytes() - self._own_before_bytes - held_bytes
         self.kept_bytes = max(0, self.kept_bytes + grown_bytes)
         return peak
 
@@ -66,6 +70,7 @@ class Footprint:
             allocator counts.
 
     Attributes:
+        held_bytes: Of outputs that are still there at the end, and let go before the next use.
         device_idle_bytes: What the allocator held before the first call, and the session with it;
             None if the allocator does not count.
         device_peak_bytes: The most that they held.
@@ -84,6 +89,7 @@ class Footprint:
         self._allocator = allocator
         self._growth = growth
         self._is_begun = False
+        self.held_bytes = 0
         self.device_peak_bytes = self.host_peak_bytes = None
 
     def __enter__(self) -> Footprint:
@@ -106,10 +112,11 @@ class Footprint:
         self.host_peak_bytes = _higher(self.host_peak_bytes, host.peak_resident_bytes())
         peak_bytes = self._allocator.peak_bytes()
         if self._growth:
-            grown_bytes = self._growth.end()
+            grown_bytes = self._growth.end(self.held_bytes)
             if peak_bytes is not None:
                 peak_bytes += grown_bytes
         self.device_peak_bytes = _higher(self.device_peak_bytes, peak_bytes)
+        self.held_bytes = 0
         self.device_left_bytes = self._with_session(self._allocator.held_bytes())
 
     def _with_session(self, held_bytes: int | None) -> int | None:

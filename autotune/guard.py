@@ -1,8 +1,9 @@
 """The guard: how much memory a candidate may take, and when a probe must stop for others' sake.
 
-Between this process's calls nothing of its own changes, nor while the same call is repeated: what
-free memory loses then, somebody else took. That needs no list of who holds what, which a
-container does not get to see.
+On the host, what is free and what this process holds make up what others leave: what that loses,
+somebody else took. Of a GPU nobody tells what this process holds of it. But between its calls
+nothing of its own changes, nor while the same call is repeated: what free memory loses then,
+somebody else took. Neither needs a list of who holds what, which a container does not get to see.
 """
 
 from __future__ import annotations
@@ -55,13 +56,17 @@ class Guard:
         self._settled: int | None = None  # free memory since the same calls are repeated
         self._rested: int | None = None  # and when they last were
         self._taken = 0  # by others, in bytes
+        self._first_free: int | None = None
+        self._first_level: int | None = None
         look, every_s = eyes_of(device)
         self._watch = Watch(look, every_s, self._judge)
         self._watch.start()
         self._watch.stop()
         self._first_free = None if self._free is None else self._free + siblings_bytes
+        self._first_level = self._level
         self._notable = max(NOTABLE_BYTES, NOTABLE_SHARE * (self._first_free or 0))
         self._per_byte, self._own_bytes = 1.0, own_bytes  # of a GPU, without a count: unknown
+        self._is_host = device.kind == "cpu"
         self._counts_on_host = device.kind == "cpu" and own_bytes is not None
         if device.kind == "cpu" and own_bytes is None:
             self._own_bytes = host.resident_bytes()
@@ -71,6 +76,17 @@ class Guard:
     @property
     def _free(self) -> int | None:
         return self._watch.latest.free_bytes
+
+    @property
+    def _level(self) -> int | None:
+        """What is free and what the tuner's processes hold: less of it, and others took the rest.
+
+        None where it is not told what this process holds.
+        """
+        look = self._watch.latest
+        if look.free_bytes is None or look.own_bytes is None:
+            return None
+        return look.free_bytes + look.own_bytes + self.siblings_bytes
 
     @property
     def blind(self) -> str:
@@ -92,7 +108,22 @@ class Guard:
             usable -= self.sessions_bytes
         return max(0, int(usable / self._per_byte) + self._own_bytes)
 
+    @property
+    def left_bytes(self) -> int | None:
+        """What may be taken now, beside what this process holds; None where nothing is known."""
+        limit = self.limit_bytes
+        if limit is None or self._counts_on_host or not self._is_host:
+            return limit
+        return max(0, limit - host.resident_bytes())
+
     def __enter__(self) -> Guard:
+        try:
+            return self._begin()
+        except BaseException:  # Ctrl-C: nobody else would end the watch
+            self._watch.stop()
+            raise
+
+    def _begin(self) -> Guard:
         self.rest()
         self.alarm = ""
         # What this process has let go since its last call may hide what others took meanwhile.
@@ -142,7 +173,9 @@ class Guard:
 
     def _count_taken(self, before: int | None) -> None:
         """Take it for others' doing if there is less free memory than before."""
-        if before is not None and self._free is not None:
+        if self._first_level is not None and self._level is not None:
+            self._taken = max(0, self._first_level - self._level)
+        elif before is not None and self._free is not None:
             self._taken = max(0, self._taken + before - self._free)
 
     @property
@@ -161,9 +194,9 @@ class Guard:
         with self._phase:
             if self._settling:
                 self._settling, self._settled = False, look.free_bytes
-            elif self._settled is not None:
+            elif self._settled is not None or look.own_bytes is not None:
                 self._count_taken(self._settled)
-                self._settled = look.free_bytes
+                self._settled = look.free_bytes if self._settled is not None else None
                 if self._is_short:
                     self._raise_alarm()
 
@@ -194,7 +227,7 @@ class _HostEyes:
 
     def look(self) -> Look:
         """Look once."""
-        return Look(host.memory(self._groups).free_bytes)
+        return Look(host.memory(self._groups).free_bytes, host.anonymous_bytes())
 
 
 class _GpuEyes:
@@ -212,8 +245,8 @@ class _GpuEyes:
         if self._looks % HEALTH_EVERY == 1:
             health = self._handle.health()
         if self._host:
-            free = self._host.look().free_bytes
+            free = self._host.look().free_bytes  # what it holds of it the host does not tell
         else:
             memory = self._handle.memory()
             free = memory[1] if memory else None
-        return Look(free, health.throttled, health.lost)
+        return Look(free, throttled=health.throttled, lost=health.lost)

@@ -146,7 +146,7 @@ class LineUp:
                 precision=self._precision,
             )
             self._call_first(session)
-            self._opening_bytes[name] = opening.end()  # of the first, its libraries are in it
+            self._opening_bytes[name] = opening.end()
             self.sessions_bytes += opening.kept_bytes
             self._sessions[lane] = session, Growth(self._release_of(session))
         return self._sessions[lane][0]

@@ -19,8 +19,8 @@ from autotune.engines import REFERENCE, Engine
 from autotune.errors import EngineUnavailable, is_out_of_memory, one_line
 from autotune.footprint import Footprint
 from autotune.guard import Guard
-from autotune.lineup import PARITY_ROWS, LineUp
-from autotune.nesting import Nested, copied, flatten, head
+from autotune.lineup import LineUp
+from autotune.nesting import Nested, nbytes_of
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
 from autotune.parity import Parity
 from autotune.timing import Timings, time_calls
@@ -98,11 +98,11 @@ class InProcessProbe:
 
     def _engine_of(self, candidate: Candidate) -> Engine:
         """Return what runs a candidate's batches; a session is opened only where it will fit."""
-        needed, limit = self._lineup.opening_bytes(candidate), self.guard.limit_bytes
-        if limit is not None and needed > limit:
+        needed, left = self._lineup.opening_bytes(candidate), self.guard.left_bytes
+        if left is not None and needed > left:
             raise EngineUnavailable(
                 f"Another session of the {candidate.engine!r} engine may take "
-                f"{format_bytes(needed)} before its first batch; {format_bytes(limit)} are left."
+                f"{format_bytes(needed)} before its first batch; {format_bytes(left)} are left."
             )
         engine = self._lineup.engine_of(candidate)
         opened_bytes = self._lineup.sessions_bytes - self._sessions_bytes
@@ -115,16 +115,18 @@ class InProcessProbe:
         parity = Parity()
         if candidate in self._seen:
             with footprint:
-                first_call_s, _ = _first_call(engine, batches[0])
+                first_call_s = _first_call(engine, batches[0])[0]
                 timings = self._time(candidate, engine, batches, seconds, first_call_s)
         else:
             with footprint:
                 first_call_s, outputs = _first_call(engine, batches[0])
+                footprint.held_bytes = nbytes_of(outputs)
             if candidate.engine != REFERENCE:  # charged to nobody: the reference takes memory, too
                 parity = self._lineup.parity(candidate, batches[0], outputs)
             if parity.complaint:
                 message = f"At {candidate.batch_size} rows {parity.complaint}."
                 return Failure(candidate, kind="mismatch", message=message)
+            del outputs
             with footprint:
                 timings = self._time(candidate, engine, batches, seconds, first_call_s)
         self._seen.add(candidate)
@@ -175,11 +177,10 @@ class InProcessProbe:
 
 
 def _first_call(engine: Engine, batch: Nested) -> tuple[float, Nested]:
-    """Return its seconds, and copies of the first rows that come out: all would be in the peak."""
+    """Return the seconds of a call, and its outputs."""
     began = time.perf_counter()
     outputs = engine(batch)
-    first_call_s = time.perf_counter() - began
-    return first_call_s, copied(head(outputs, PARITY_ROWS))
+    return time.perf_counter() - began, outputs
 
 
 def _classify(candidate: Candidate, error: Exception) -> Outcome:
@@ -193,7 +194,7 @@ def _classify(candidate: Candidate, error: Exception) -> Outcome:
 def _batches(workload: Workload, size: int) -> list[Nested]:
     """A few batches of distinct rows, made before the clock runs."""
     first = workload.take(size)
-    batch_bytes = max(1, sum(leaf.nbytes for leaf in flatten(first)[0]))
+    batch_bytes = max(1, nbytes_of(first))
     count = max(1, min(MAX_BATCHES, MAX_BATCH_BYTES // batch_bytes))
     batches = [first, *(workload.take(size, start=size * n) for n in range(1, count))]
     mapped.read_in(batches)

@@ -5,9 +5,12 @@ Nobody else looks: a driver that hangs then holds up this thread only.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+
+_log = logging.getLogger("autotune")
 
 PATIENCE_S = 5.0  # a look takes microseconds; a driver may wake a GPU for two seconds
 
@@ -18,11 +21,13 @@ class Look:
 
     Attributes:
         free_bytes: Memory that nobody holds; None where that is not told.
+        own_bytes: What this process holds of the same memory; None where that is not told.
         throttled: What slows it down, in words.
         lost: Why it cannot be used any more; "" where it can.
     """
 
     free_bytes: int | None = None
+    own_bytes: int | None = None
     throttled: tuple[str, ...] = ()
     lost: str = ""
 
@@ -64,13 +69,13 @@ class Watch:
 
     def stop(self) -> None:
         """Look once more and then no more."""
-        if self._thread is None:
+        run, self._thread = self._thread, None
+        if run is None:
             return
         self._going.release()
         if not self.is_stuck:
-            self._thread.join(PATIENCE_S)
-            self.is_stuck = self._thread.is_alive()
-        self._thread = None
+            run.join(PATIENCE_S)
+            self.is_stuck = run.is_alive()
 
     def _run(self, going: threading.Lock, first: threading.Event) -> None:
         self._take_a_look()
@@ -82,7 +87,11 @@ class Watch:
         self._take_a_look()
 
     def _take_a_look(self) -> None:
-        look = self._look()
+        try:
+            look = self._look()
+        except Exception:  # such as a file that cannot be opened just now
+            _log.debug("A look at the device failed.", exc_info=True)
+            look = Look()
         if not self.is_stuck:  # nobody waits for this one any more
             self.latest = look
             self._on_look(look)

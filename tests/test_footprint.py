@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,13 @@ NOISE = 4 * MIB  # pages that come and go by themselves
 
 
 def array(mib: int) -> np.ndarray:
-    """An array that takes so much, in pages that are there."""
-    return np.ones(mib * MIB, np.uint8)
+    """An array that takes so much, in pages that come with it and go with it.
+
+    The C library may take a large block out of what it keeps of freed memory.
+    """
+    made = np.frombuffer(mmap.mmap(-1, mib * MIB), np.uint8)
+    made[:] = 1
+    return made
 
 
 def test_a_session_is_charged_with_what_it_keeps() -> None:

@@ -19,8 +19,14 @@ from tests.waiting import wait_until
 CPU = Device("cpu", "CPU", 64 * GIB)
 
 
+@pytest.fixture(params=["host", "gpu"])
+def free(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> FreeMemory:
+    """A device with 16 GiB free, of which it is told what this process holds, or not."""
+    return FreeMemory(monkeypatch, 16 * GIB, is_host=request.param == "host")
+
+
 @pytest.fixture
-def free(monkeypatch: pytest.MonkeyPatch) -> FreeMemory:
+def on_host(monkeypatch: pytest.MonkeyPatch) -> FreeMemory:
     """A host with 16 GiB free."""
     return FreeMemory(monkeypatch, 16 * GIB)
 
@@ -54,7 +60,7 @@ def test_what_a_probe_takes_itself_is_not_laid_on_others(free: FreeMemory) -> No
     guard = Guard(CPU, own_bytes=0)
     before = guard.limit_bytes
     with guard:
-        free.free_bytes -= 15 * GIB
+        free.take(15 * GIB)
         free.is_seen()
         guard.settle()
         free.is_seen()
@@ -141,18 +147,61 @@ def test_what_a_probe_gives_back_hides_nobody(free: FreeMemory) -> None:
     guard = Guard(CPU, own_bytes=0)
     before = guard.limit_bytes or 0
     with guard:
-        free.free_bytes -= 2 * GIB  # its own batches
+        free.take(2 * GIB)
         guard.settle()
         free.is_seen()
         free.free_bytes -= 3 * GIB  # somebody else
         free.is_seen()
         guard.rest()
-        free.free_bytes += 2 * GIB
+        free.take(-2 * GIB)
         free.is_seen()
     beside = before - 3 * GIB / PROCESS_PER_ALLOCATED
     assert guard.limit_bytes == pytest.approx(beside, abs=2)
     with guard:
         assert guard.limit_bytes == pytest.approx(beside, abs=2)
+
+
+def test_memory_that_comes_and_goes_with_each_call_is_nobody_elses(on_host: FreeMemory) -> None:
+    """On a host the workspace of each call is mapped anew: no part of it is laid on others."""
+    guard = Guard(CPU, own_bytes=0)
+    before = guard.limit_bytes
+    for _ in range(5):
+        with guard:
+            guard.settle()
+            for _ in range(20):
+                on_host.take(2 * GIB)
+                on_host.is_seen()
+                on_host.take(-2 * GIB)
+                on_host.is_seen()
+    assert guard.limit_bytes == before
+
+
+def test_where_the_process_is_the_count_its_memory_is_not_left(on_host: FreeMemory) -> None:
+    """What a session may take before its first batch comes on top of what the process holds."""
+    guard = Guard(CPU, own_bytes=None)
+    assert guard.limit_bytes is not None
+    assert guard.left_bytes == pytest.approx(0.9 * 16 * GIB, rel=0.05)
+    counted = Guard(CPU, own_bytes=0)
+    assert counted.left_bytes == counted.limit_bytes
+
+
+def test_a_look_that_fails_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tells nothing, and the next one comes; nor does it matter to be stopped twice."""
+    seen: list[Look] = []
+    looks = iter(range(10**6))
+
+    def look() -> Look:
+        if (number := next(looks)) == 1:
+            raise OSError("too many open files")
+        return Look(number)
+
+    watching = Watch(look, 0.001, seen.append)
+    watching.start()
+    wait_until(lambda: len(seen) > 3)
+    watching.stop()
+    watching.stop()
+    assert seen[:3] == [Look(0), Look(), Look(2)]
+    assert not watching.is_stuck
 
 
 def test_calls_that_fail_are_no_longer_repeated(free: FreeMemory) -> None:
@@ -167,10 +216,10 @@ def test_calls_that_fail_are_no_longer_repeated(free: FreeMemory) -> None:
         raise MemoryError
 
     with guard:
-        free.free_bytes -= 2 * GIB  # its own batches
+        free.take(2 * GIB)
         with contextlib.suppress(MemoryError):
             time_calls(call, [None], 0.1, concurrency=1, fewest=1, meter=Meter(), guard=guard)
-        free.free_bytes += 2 * GIB
+        free.take(-2 * GIB)
         free.is_seen()
     with guard:
         assert guard.limit_bytes == pytest.approx(before - 3 * GIB / PROCESS_PER_ALLOCATED, abs=2)
