@@ -34,6 +34,7 @@ class Growth:
     def __init__(self, release: Callable[[], None] | None = None) -> None:
         self._release = release
         self._before_bytes = self._own_before_bytes = 0
+        self._highest_bytes: int | None = None
         self.kept_bytes = 0
 
     def begin(self) -> None:
@@ -42,13 +43,19 @@ class Growth:
         host.reset_peak_resident()
         self._before_bytes, self._own_before_bytes = host.resident_bytes(), host.anonymous_bytes()
 
+    def mark(self) -> None:
+        """Take the highest until now for the highest: what comes until the end is not charged."""
+        self._highest_bytes = host.peak_resident_bytes() or host.resident_bytes()
+
     def end(self, held_bytes: int = 0) -> int:
         """End it, and return the most that the session held since, what it kept before included.
 
         Args:
-            held_bytes: Of outputs that are still there, and will be let go: they are not kept.
+            held_bytes: Of arrays that are still there, and will be let go: they are not kept.
         """
-        highest = host.peak_resident_bytes() or host.resident_bytes()
+        if self._highest_bytes is None:
+            self.mark()
+        highest, self._highest_bytes = self._highest_bytes or 0, None
         peak = self.kept_bytes + max(0, highest - self._before_bytes)
         if self._release:
             with contextlib.suppress(Exception):  # where memory ran out, it may not answer
@@ -70,7 +77,7 @@ class Footprint:
             allocator counts.
 
     Attributes:
-        held_bytes: Of outputs that are still there at the end, and let go before the next use.
+        held_bytes: Of arrays that are still there at the end, and let go before the next use.
         device_idle_bytes: What the allocator held before the first call, and the session with it;
             None if the allocator does not count.
         device_peak_bytes: The most that they held.
@@ -88,7 +95,8 @@ class Footprint:
     def __init__(self, allocator: Allocator, growth: Growth | None) -> None:
         self._allocator = allocator
         self._growth = growth
-        self._is_begun = False
+        self._is_begun = self._is_marked = False
+        self._peak_bytes: int | None = None
         self.held_bytes = 0
         self.device_peak_bytes = self.host_peak_bytes = None
 
@@ -109,15 +117,25 @@ class Footprint:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.host_peak_bytes = _higher(self.host_peak_bytes, host.peak_resident_bytes())
-        peak_bytes = self._allocator.peak_bytes()
+        self.mark()
         if self._growth:
             grown_bytes = self._growth.end(self.held_bytes)
-            if peak_bytes is not None:
-                peak_bytes += grown_bytes
-        self.device_peak_bytes = _higher(self.device_peak_bytes, peak_bytes)
+            if self._peak_bytes is not None:
+                self._peak_bytes += grown_bytes
+        self.device_peak_bytes = _higher(self.device_peak_bytes, self._peak_bytes)
+        self._is_marked = False
         self.held_bytes = 0
         self.device_left_bytes = self._with_session(self._allocator.held_bytes())
+
+    def mark(self) -> None:
+        """Charge what was held until now, and nothing that comes until the end."""
+        if self._is_marked:
+            return
+        self._is_marked = True
+        self.host_peak_bytes = _higher(self.host_peak_bytes, host.peak_resident_bytes())
+        self._peak_bytes = self._allocator.peak_bytes()
+        if self._growth:
+            self._growth.mark()
 
     def _with_session(self, held_bytes: int | None) -> int | None:
         if held_bytes is None or self._growth is None:

@@ -56,6 +56,8 @@ class Guard:
         self._settled: int | None = None  # free memory since the same calls are repeated
         self._rested: int | None = None  # and when they last were
         self._taken = 0  # by others, in bytes
+        self._besides = 0  # by this process, between probes
+        self._is_beginning = False
         self._first_free: int | None = None
         self._first_level: int | None = None
         look, every_s = eyes_of(device)
@@ -63,7 +65,7 @@ class Guard:
         self._watch.start()
         self._watch.stop()
         self._first_free = None if self._free is None else self._free + siblings_bytes
-        self._first_level = self._level
+        self._first_level = self._level_of(self._watch.latest)
         self._notable = max(NOTABLE_BYTES, NOTABLE_SHARE * (self._first_free or 0))
         self._per_byte, self._own_bytes = 1.0, own_bytes  # of a GPU, without a count: unknown
         self._is_host = device.kind == "cpu"
@@ -77,13 +79,11 @@ class Guard:
     def _free(self) -> int | None:
         return self._watch.latest.free_bytes
 
-    @property
-    def _level(self) -> int | None:
+    def _level_of(self, look: Look) -> int | None:
         """What is free and what the tuner's processes hold: less of it, and others took the rest.
 
         None where it is not told what this process holds.
         """
-        look = self._watch.latest
         if look.free_bytes is None or look.own_bytes is None:
             return None
         return look.free_bytes + look.own_bytes + self.siblings_bytes
@@ -105,7 +105,7 @@ class Guard:
             return None
         usable = (1 - RESERVE) * self._first_free - self._taken - self._siblings_then
         if self._counts_on_host:
-            usable -= self.sessions_bytes
+            usable -= self.sessions_bytes + self._besides
         return max(0, int(usable / self._per_byte) + self._own_bytes)
 
     @property
@@ -125,21 +125,25 @@ class Guard:
 
     def _begin(self) -> Guard:
         self.rest()
-        self.alarm = ""
+        self.alarm, self._is_beginning = "", True
         # What this process has let go since its last call may hide what others took meanwhile.
         before = max((f for f in (self._free, self._rested) if f is not None), default=None)
         if before is not None:  # it is expected that much lower or higher
             before -= self.siblings_bytes - self._siblings_then
         self._siblings_then, self._rested = self.siblings_bytes, None
+        own_before = self._watch.latest.own_bytes
         self._watch.start()
         self._count_taken(before)
+        self._count_besides(own_before)
         deadline = time.monotonic() + PATIENCE_S
         while self._is_short and time.monotonic() < deadline:
             before = self._free
             time.sleep(HOST_EVERY_S)
             self._count_taken(before)
-        if self._is_short:
-            self._raise_alarm()
+        with self._phase:
+            self._is_beginning = False
+            if self._is_short:
+                self._raise_alarm()
         return self
 
     def __exit__(
@@ -172,17 +176,27 @@ class Guard:
         return found
 
     def _count_taken(self, before: int | None) -> None:
-        """Take it for others' doing if there is less free memory than before."""
-        if self._first_level is not None and self._level is not None:
-            self._taken = max(0, self._first_level - self._level)
-        elif before is not None and self._free is not None:
-            self._taken = max(0, self._taken + before - self._free)
+        """Take it for others' doing if there is less of the whole, or less free than before."""
+        look = self._watch.latest
+        level = self._level_of(look)
+        if self._first_level is not None and level is not None:
+            self._taken = max(0, self._first_level - level)
+        elif self._first_level is None and before is not None and look.free_bytes is not None:
+            self._taken = max(0, self._taken + before - look.free_bytes)
+
+    def _count_besides(self, own_before: int | None) -> None:
+        """Count what this process took since the last probe: its other threads, where it serves."""
+        own = self._watch.latest.own_bytes
+        if own is not None and own_before is not None:
+            self._besides = max(0, self._besides + own - own_before)
 
     @property
     def _is_short(self) -> bool:
-        if self._free is None or self._first_free is None:
+        free = self._free
+        if free is None or self._first_free is None:
             return False
-        return self._taken > self._notable and self._free < FLOOR * self._first_free
+        taken = self._taken + self._besides
+        return taken > self._notable and free < FLOOR * self._first_free
 
     def _judge(self, look: Look) -> None:
         """Take in what the watch has seen; runs in its thread."""
@@ -197,7 +211,7 @@ class Guard:
             elif self._settled is not None or look.own_bytes is not None:
                 self._count_taken(self._settled)
                 self._settled = look.free_bytes if self._settled is not None else None
-                if self._is_short:
+                if self._is_short and not self._is_beginning:
                     self._raise_alarm()
 
     def _raise_alarm(self) -> None:

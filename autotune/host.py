@@ -199,13 +199,13 @@ def resident_bytes() -> int:
 
 
 def anonymous_bytes() -> int:
-    """Resident memory of this process without files that are mapped; with them where not told."""
+    """Resident memory of this process that is in no file; with those where it is not told apart."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return resident_bytes()
-    fields = [line.split() for line in lines if line.startswith(("RssAnon:", "RssShmem:"))]
-    return sum(int(field[1]) * 1024 for field in fields) or resident_bytes()
+    field = next((line.split() for line in lines if line.startswith("RssAnon:")), None)
+    return int(field[1]) * 1024 if field else resident_bytes()
 
 
 def give_back_free_memory() -> None:
@@ -217,13 +217,14 @@ def give_back_free_memory() -> None:
 def private_bytes(pid: int) -> int:
     """Memory that would be free if a process ended; 0 where that cannot be read.
 
-    What a forked process shares with others, such as its libraries, would stay.
+    What a forked process shares with others, such as its libraries, would stay; what it has read
+    of files and not changed is free already.
     """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:  # it is gone, or this is not Linux
         return 0
-    fields = [line.split() for line in lines if line.startswith("Private_")]
+    fields = [line.split() for line in lines if line.startswith("Private_Dirty")]
     return sum(int(field[1]) * 1024 for field in fields)
 
 

@@ -19,8 +19,8 @@ from autotune.engines import REFERENCE, Engine
 from autotune.errors import EngineUnavailable, is_out_of_memory, one_line
 from autotune.footprint import Footprint
 from autotune.guard import Guard
-from autotune.lineup import LineUp
-from autotune.nesting import Nested, nbytes_of
+from autotune.lineup import PARITY_ROWS, LineUp
+from autotune.nesting import Nested, copied, head, nbytes_of
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
 from autotune.parity import Parity
 from autotune.timing import Timings, time_calls
@@ -120,6 +120,8 @@ class InProcessProbe:
         else:
             with footprint:
                 first_call_s, outputs = _first_call(engine, batches[0])
+                footprint.mark()
+                outputs = copied(head(outputs, PARITY_ROWS))  # a session may own what it gave
                 footprint.held_bytes = nbytes_of(outputs)
             if candidate.engine != REFERENCE:  # charged to nobody: the reference takes memory, too
                 parity = self._lineup.parity(candidate, batches[0], outputs)

@@ -40,6 +40,11 @@ def head(nested: Nested, count: int, start: int = 0) -> Nested:
     return optree.tree_map(lambda leaf: leaf[start : start + count], nested)
 
 
+def copied(nested: Nested) -> Nested:
+    """Return arrays of their own: a view keeps all of what it looks at."""
+    return optree.tree_map(np.copy, nested)
+
+
 def nbytes_of(nested: Nested) -> int:
     """Bytes of all arrays of a nesting."""
     return sum(leaf.nbytes for leaf in leaves_of(nested))

@@ -13,6 +13,7 @@ from autotune.allocator import NoAllocator, TensorFlowAllocator
 from autotune.footprint import Footprint, Growth
 
 MIB = 2**20
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 NOISE = 4 * MIB  # pages that come and go by themselves
 
 
@@ -21,7 +22,7 @@ def array(mib: int) -> np.ndarray:
 
     The C library may take a large block out of what it keeps of freed memory.
     """
-    made = np.frombuffer(mmap.mmap(-1, mib * MIB), np.uint8)
+    made = np.frombuffer(mmap.mmap(-1, mib * MIB, PRIVATE), np.uint8)
     made[:] = 1
     return made
 

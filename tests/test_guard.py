@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from autotune import guard as guard_module
 from autotune import watch
 from autotune.device import Device
 from autotune.disturbance import Meter
@@ -159,6 +160,46 @@ def test_what_a_probe_gives_back_hides_nobody(free: FreeMemory) -> None:
     assert guard.limit_bytes == pytest.approx(beside, abs=2)
     with guard:
         assert guard.limit_bytes == pytest.approx(beside, abs=2)
+
+
+def test_a_probe_that_has_waited_long_enough_begins(
+    free: FreeMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others who give the memory back while a probe waits for it leave no alarm behind."""
+    monkeypatch.setattr(guard_module, "PATIENCE_S", 300.0)
+    guard = Guard(CPU, own_bytes=0)
+    whole = guard.limit_bytes
+    free.free_bytes = GIB // 4
+
+    def give_back() -> None:
+        free.is_seen()
+        free.free_bytes = 16 * GIB
+
+    giving = threading.Thread(target=give_back)
+    giving.start()
+    with guard:
+        assert not guard.is_alarmed()
+        free.is_seen()
+        assert not guard.is_alarmed()
+    giving.join()
+    assert guard.limit_bytes == whole
+
+
+def test_what_this_process_takes_between_probes_is_off_the_limit(on_host: FreeMemory) -> None:
+    """A service that tunes within itself may grow meanwhile; a framework's count knows nothing."""
+    guard = Guard(CPU, own_bytes=0)
+    before = guard.limit_bytes or 0
+    with guard:
+        on_host.take(2 * GIB)  # a session, which is told apart
+        on_host.is_seen()
+    assert guard.limit_bytes == before
+    on_host.take(4 * GIB)
+    with guard:
+        beside = before - 4 * GIB / PROCESS_PER_ALLOCATED
+        assert guard.limit_bytes == pytest.approx(beside, abs=2)
+    on_host.take(-4 * GIB)
+    with guard:
+        assert guard.limit_bytes == before
 
 
 def test_memory_that_comes_and_goes_with_each_call_is_nobody_elses(on_host: FreeMemory) -> None:
