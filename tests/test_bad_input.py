@@ -144,7 +144,7 @@ LOADING = {  # a model must be loaded to see it
     "tune factories:leaves --synthetic": ("factories:leaves", "SystemExit"),
     "predict tuned nine.npy --out y.npy": ("(rows, 9)", "(rows, 10)"),
     f"tune other.keras --sample x.npy {QUICK} --storage sqlite:///study.db": ("another model",),
-    "tune m.keras --sample x.npy --budget 1s --max-batch-size 4 --storage sqlite:///study.db": (
+    f"tune m.keras --sample x.npy {QUICK} --tolerance 3% --storage sqlite:///study.db": (
         "another goal",
     ),
 }
