@@ -91,7 +91,7 @@ def test_the_heading_says_why_there_is_no_answer() -> None:
     assert heading.startswith("No candidate ran: killed by SIGSEGV")
     assert heading == printable(heading)
     (note,) = notes(record)
-    assert note.startswith("Failed: keras: 1 rows: crash: killed by SIGSEGV")
+    assert note.startswith("Failed: keras: 1 row: crash: killed by SIGSEGV")
 
 
 def test_failures_alike_are_told_together() -> None:
@@ -102,8 +102,8 @@ def test_failures_alike_are_told_together() -> None:
     record = tuned_on(None, None, outcomes=tuple(outcomes), recommendation=None)
     assert notes(record) == [
         "Failed: keras: 1, 2 rows: timeout",
-        "Failed: xla: 1 rows: mismatch: xla differs",
-        "Failed: compiled: 1 rows: mismatch: compiled differs",
+        "Failed: xla: 1 row: mismatch: xla differs",
+        "Failed: compiled: 1 row: mismatch: compiled differs",
         "1 more failed.",
     ]
 

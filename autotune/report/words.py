@@ -102,7 +102,10 @@ def listed(candidates: Sequence[Candidate], most: int) -> str:
     lanes: dict[str, list[str]] = {}
     for candidate in candidates:
         lanes.setdefault(lane_name(candidate), []).append(f"{candidate.batch_size:,}")
-    named = [f"{lane}: {', '.join(sizes)} rows" for lane, sizes in list(lanes.items())[:most]]
+    named = [
+        f"{lane}: {', '.join(sizes)} row{'s' * (sizes != ['1'])}"
+        for lane, sizes in list(lanes.items())[:most]
+    ]
     more = sum(len(sizes) for sizes in list(lanes.values())[most:])
     return "; ".join([*named, f"and {more} more"] if more else named)
 
