@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from types import TracebackType
 
-from autotune import host, nvml
+from autotune import host
 from autotune.device import Device
+from autotune.eyes import HOST_EVERY_S, eyes_of
 from autotune.watch import Look, Watch
 
 RESERVE = 0.10  # of free memory, left for everybody else
@@ -24,8 +24,6 @@ NOTABLE_SHARE = 0.02  # of the memory that was free at first
 # A fresh process took 1.57 to 1.61 times what TensorFlow's allocator counted, above what it
 # took before the first batch (measured on a CPU).
 PROCESS_PER_ALLOCATED = 1.6
-GPU_EVERY_S, HOST_EVERY_S = 0.02, 0.1  # each wake costs short calls 0.2 ms of two cores
-HEALTH_EVERY = 7  # looks at a GPU: clocks change slowly, and five more questions cost more
 PATIENCE_S = 2.0  # for others to give memory back, before a probe
 
 
@@ -219,48 +217,3 @@ class Guard:
             f"Other processes took {self._taken / 2**20:,.0f} MiB of memory since the start, and "
             f"{(self._free or 0) / 2**20:,.0f} MiB are left"
         )
-
-
-def eyes_of(device: Device) -> tuple[Callable[[], Look], float]:
-    """Return what looks at a device, and the seconds between looks."""
-    if device.blind:
-        return Look, HOST_EVERY_S
-    if device.gpu is None:
-        return _HostEyes().look, HOST_EVERY_S
-    handle = nvml.open_handle(device.gpu.uuid)
-    if handle is None:
-        return Look, HOST_EVERY_S
-    return _GpuEyes(handle, device.shares_host_memory).look, GPU_EVERY_S
-
-
-class _HostEyes:
-    """Looks at the host's memory, within the limits that were found at first."""
-
-    def __init__(self) -> None:
-        self._groups = host.memory_groups()
-
-    def look(self) -> Look:
-        """Look once."""
-        return Look(host.memory(self._groups).free_bytes, host.anonymous_bytes())
-
-
-class _GpuEyes:
-    """Looks at a GPU: at its memory each time, at its health now and then."""
-
-    def __init__(self, handle: nvml.Handle, shares_host_memory: bool) -> None:
-        self._handle = handle
-        self._host = _HostEyes() if shares_host_memory else None
-        self._looks = 0
-
-    def look(self) -> Look:
-        """Look once."""
-        self._looks += 1
-        health = nvml.Reading()
-        if self._looks % HEALTH_EVERY == 1:
-            health = self._handle.health()
-        if self._host:
-            free = self._host.look().free_bytes  # what it holds of it the host does not tell
-        else:
-            memory = self._handle.memory()
-            free = memory[1] if memory else None
-        return Look(free, throttled=health.throttled, lost=health.lost)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autotune import guard, host
+from autotune import eyes, guard, host
 from autotune.device import Device
 from autotune.watch import Look
 from tests.waiting import wait_until
@@ -36,10 +36,10 @@ class FreeMemory:
         def look(_: object) -> Look:
             return Look(self._read().free_bytes, self.own_bytes if is_host else None)
 
-        monkeypatch.setattr(guard._HostEyes, "look", look)
+        monkeypatch.setattr(eyes.HostEyes, "look", look)
         self.looks = 0
         monkeypatch.setattr(host, "memory", self._read)
-        monkeypatch.setattr(guard, "HOST_EVERY_S", 0.002)
+        monkeypatch.setattr(eyes, "HOST_EVERY_S", 0.002)
         monkeypatch.setattr(guard, "PATIENCE_S", 0.1)
 
     def _read(self, _: object = None) -> host.Memory:

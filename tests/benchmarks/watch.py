@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
-from autotune import engines, guard
+from autotune import engines, eyes
 from autotune.comparing import t_quantile
 from autotune.device import device_of
 from autotune.watch import Look, Watch
@@ -87,12 +87,12 @@ def main() -> None:
     convolution = keras.Sequential(
         [keras.Input((32, 32, 3)), layers.Conv2D(32, 3), layers.Conv2D(32, 3), layers.Flatten()]
     )
-    look, every_s = guard.eyes_of(device)
+    look, every_s = eyes.eyes_of(device)
     watches = {f"{device.kind}, every {every_s * 1e3:.0f} ms": Watch(look, every_s, lambda _: None)}
     if device.kind == "cpu":
         pause_s = chosen.fake_call_us / 1e6
-        name = f"a call of {chosen.fake_call_us:.0f} us, every {guard.GPU_EVERY_S * 1e3:.0f} ms"
-        watches[name] = Watch(stand_in(pause_s), guard.GPU_EVERY_S, lambda _: None)
+        name = f"a call of {chosen.fake_call_us:.0f} us, every {eyes.GPU_EVERY_S * 1e3:.0f} ms"
+        watches[name] = Watch(stand_in(pause_s), eyes.GPU_EVERY_S, lambda _: None)
     print(f"{'net':14}{'watch':40}{'cost':>8}  95 % interval")
     for name, model, rows in (("dense", dense, 32), ("convolution", convolution, 256)):
         x = np.ones((rows, *model.input_shape[1:]), np.float32)
