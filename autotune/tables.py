@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +79,19 @@ def _cast(values: Array, spec: Spec) -> Array:
                 f"The table has numbers of 2**53 or more, which are not read exactly, but input "
                 f"{spec.name!r} is {spec}. Give them as integers: in .npy, .npz or .parquet."
             )
+    if dtype.kind in "iu" and not np.can_cast(values.dtype, dtype):
+        _check_range(values, np.iinfo(dtype), spec)
     return values.astype(dtype, copy=False)
+
+
+def _check_range(values: Array, limits: np.iinfo[np.integer[Any]], spec: Spec) -> None:
+    """Refuse numbers that an integer of the input cannot hold: it would hold others."""
+    low, high = values.min(initial=0), values.max(initial=0)
+    if low < limits.min or high > limits.max:
+        raise InvalidSample(
+            f"The table has numbers from {low} to {high}, but input {spec.name!r} is {spec}: "
+            f"that holds {limits.min} to {limits.max}."
+        )
 
 
 def _as_text(values: Array, spec: Spec) -> Array:

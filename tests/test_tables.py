@@ -136,6 +136,19 @@ def test_values_that_do_not_fit_are_refused(shape: tuple[int | None, ...]) -> No
         to_inputs(table, [Spec("x", shape, "float32")])
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(2**31, "int32"), (-(2**31) - 1, "int32"), (-1, "uint8"), (256.0, "uint8")],
+)
+def test_numbers_that_the_input_cannot_hold_are_refused(value: float, dtype: str) -> None:
+    """No number becomes another one; the largest and the smallest that fit are taken."""
+    held = np.iinfo(dtype)
+    within = Table(x=np.array([held.min, held.max]))
+    assert to_inputs(within, [Spec("x", (1,), dtype)]).ravel().tolist() == [held.min, held.max]
+    with pytest.raises(InvalidSample, match=f"but input 'x' is .*that holds {held.min} to"):
+        to_inputs(Table(x=np.array([value, 0])), [Spec("x", (1,), dtype)])
+
+
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_integers_cannot_be_nan(dtype: str, value: float) -> None:
