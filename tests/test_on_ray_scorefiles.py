@@ -78,6 +78,35 @@ def test_rows_of_a_file_come_with_their_predictions_in_order(
 
 
 @pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("progress", [True, False])
+def test_rays_progress_can_be_left_out(
+    exported: tuple[Path, Any],
+    features: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    progress: bool,
+) -> None:
+    """It is asked for or not for this dataset alone."""
+    import ray.data
+
+    from autotune.on_ray import score_files
+
+    seen: list[bool] = []
+    write = ray.data.Dataset.write_parquet
+
+    def watch(dataset: ray.data.Dataset, *args: Any, **kwargs: Any) -> None:
+        seen.append(dataset.context.enable_progress_bars)
+        write(dataset, *args, **kwargs)
+
+    monkeypatch.setattr(ray.data.Dataset, "write_parquet", watch)
+    monkeypatch.setattr(ray.data.DataContext.get_current(), "enable_progress_bars", True)
+    np.save(tmp_path / "rows.npy", features)
+    score_files(exported[0], tmp_path / "rows.npy", tmp_path / "out", progress=progress)
+    assert seen == [progress]
+    assert ray.data.DataContext.get_current().enable_progress_bars
+
+
+@pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("rows_of_a_block", [25, 70, 2**14])
 def test_row_groups_of_many_files_stay_in_order(
     exported: tuple[Path, Any],

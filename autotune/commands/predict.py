@@ -37,7 +37,7 @@ def predict(
     Example: autotune predict tuned/ rows.npy --out outputs.npy
     """
     if ray is not None:
-        count = _on_ray(tuned, rows, out, ray, keep or (), imports or (), unsafe_load)
+        count = _on_ray(tuned, rows, out, ray, keep or (), imports or (), unsafe_load, quiet)
     else:
         count = _here(tuned, rows, out, keep or (), imports or (), unsafe_load, quiet)
     text = f'{{"rows": {count}}}' if json else f"{count} rows written to {out}"
@@ -71,6 +71,7 @@ def _on_ray(
     keep: Sequence[str],
     imports: Sequence[str],
     unsafe: bool,
+    quiet: bool,
 ) -> int:
     from autotune.on_ray import score_files
 
@@ -78,4 +79,13 @@ def _on_ray(
         for name in ("ray", "ray.data"):  # a screenful, of which an error is told again
             logging.getLogger(name).setLevel(logging.CRITICAL)
     where = None if address == "local" else address
-    return score_files(tuned, rows, out, where, keep=keep or None, imports=imports, unsafe=unsafe)
+    return score_files(
+        tuned,
+        rows,
+        out,
+        where,
+        keep=keep or None,
+        imports=imports,
+        unsafe=unsafe,
+        progress=not quiet,
+    )

@@ -34,6 +34,7 @@ def score_files(
     keep: Sequence[str] | None = None,
     imports: Sequence[str] = (),
     unsafe: bool = False,
+    progress: bool = True,
 ) -> int:
     """Score rows from files on Ray, and write them with their predictions as Parquet.
 
@@ -50,6 +51,7 @@ def score_files(
             one of its inputs has that name; None for all columns, which are given to it as well.
         imports: Modules that define the model's own classes.
         unsafe: Allow Python code in the model. Only for folders you trust.
+        progress: Show Ray's own progress.
 
     Returns:
         How many rows were written.
@@ -67,6 +69,7 @@ def score_files(
         with _cluster(address):
             scored = score(as_dataset(source), tuned, keep=keep, imports=imports, unsafe=unsafe)
             scored.context.execution_options.preserve_order = True
+            scored.context.enable_progress_bars &= progress
             with _as_our_errors():
                 scored.write_parquet(str(new))
         count = _count(new)
