@@ -30,7 +30,10 @@ SWEEPS, LAST_SWEEPS = 5, 3
 DISTURBED = 0.1
 ALWAYS = 0.9  # share of disturbed blocks
 RIDGE = 1e-9  # keeps the equations solvable, whatever the weights
-CALM = 0.03  # weight of the guess that a round is like the others
+CALM = 0.03  # weight of the guess that a round is like the others, until they have shown it,
+MOST_CALM = 2.0  # and the most that it may weigh, in blocks
+LEAST_TIDE = 0.02  # standard deviation of what a machine does over minutes, as a log ratio
+LEAST_ROUNDS = 6  # before their spread tells anything
 
 Name = TypeVar("Name", bound=Hashable)
 Floats = npt.NDArray[np.float64]
@@ -90,6 +93,9 @@ class Fit(Generic[Name]):
     Args:
         rounds: For each round, each candidate's value as a logarithm, and whether it was
             disturbed.
+        alike: Whether rounds tell of each other, as far as their tides are alike. Good for many
+            rounds whose candidates come and go; a few, of which the last hold others than the
+            first, would take a machine that wanders for a gap.
 
     Attributes:
         levels: For each candidate, the logarithm of its value in a calm round.
@@ -106,7 +112,10 @@ class Fit(Generic[Name]):
         1.5
     """
 
-    def __init__(self, rounds: Sequence[Mapping[Name, tuple[float, bool]]]) -> None:
+    def __init__(
+        self, rounds: Sequence[Mapping[Name, tuple[float, bool]]], *, alike: bool = False
+    ) -> None:
+        self._alike = alike
         self._index: dict[Name, int] = {}
         for values in rounds:
             for name in values:
@@ -131,13 +140,18 @@ class Fit(Generic[Name]):
         weights, calm = self._believed, np.full(len(self._values), CALM)
         for sweep in range(SWEEPS + LAST_SWEEPS):
             self._solve(weights, calm)
-            residuals = np.abs(self._residuals())
-            width = LEAST_NOISE if sweep < SWEEPS else TUNING * self._measure_noise(residuals)
+            residuals, tides = np.abs(self._residuals()), np.abs(self._tides)
+            likeness, width, far = CALM, LEAST_NOISE, LEAST_NOISE
+            if sweep >= SWEEPS:
+                width = TUNING * self._measure_noise(residuals, weights, calm)
+                likeness = self._measure_likeness(weights, calm)
+                # No tide is told from noise that is smaller than that of a block.
+                far = TUNING * max(width, self.noise / math.sqrt(likeness))
             weights = self._believed * np.minimum(1.0, width / np.maximum(residuals, 1e-12))
-            calm = CALM * np.minimum(1.0, width / np.maximum(np.abs(self._tides), 1e-12))
+            calm = likeness * np.minimum(1.0, far / np.maximum(tides, 1e-12)) ** 2
         self._inverse = np.linalg.inv(self._matrix)
-        # What each candidate's own values scatter, which may be more than the noise (White 1980).
-        self._scatter: Floats = ((weights * self._residuals()) ** 2).sum(axis=0)
+        # By how much each round pulls each level: what rounds scatter may be more than the noise.
+        self._pulls: Floats = weights * self._residuals()
 
     def _residuals(self) -> Floats:
         fitted = self._levels[None, :] + self._tides[:, None]
@@ -154,11 +168,15 @@ class Fit(Generic[Name]):
         self._levels = np.linalg.solve(self._matrix, right)
         self._tides = (weights * (self._values - self._levels)).sum(axis=1) / total
 
-    def _measure_noise(self, residuals: Floats) -> float:
-        """Standard deviation of the noise, from the middle of the residuals."""
-        shared = (self._believed > 0).sum(axis=1) > 1
-        found = residuals[shared][self._believed[shared] > 0]
-        free = len(found) - int(shared.sum()) - len(self._levels) + 1
+    def _measure_noise(self, residuals: Floats, weights: Floats, calm: Floats) -> float:
+        """Standard deviation of the noise, from the middle of the undisturbed residuals."""
+        undisturbed = self._believed == 1.0
+        undisturbed &= undisturbed.sum(axis=1, keepdims=True) > 1
+        found, rounds = residuals[undisturbed], undisturbed.any(axis=1)
+        # A tide that is guessed in part takes a part of a degree of freedom.
+        tides = float((1 / (1 + calm / np.maximum(weights.sum(axis=1), 1e-12)))[rounds].sum())
+        levels = int(undisturbed.any(axis=0).sum())
+        free = int(len(found) - tides - levels + tides / max(1, rounds.sum()))
         if free < max(LEAST_FREE, len(found) / 4):
             return self.noise
         # The fit passes through as many values as it has levels and tides: those tell nothing.
@@ -167,6 +185,22 @@ class Fit(Generic[Name]):
         self._free = free
         return self.noise
 
+    def _measure_likeness(self, weights: Floats, calm: Floats) -> float:
+        """Weight of the guess that a round is like the others: a block's variance over the tides'.
+
+        So much do rounds tell of each other that share no candidate (Yates 1940, "The recovery of
+        inter-block information").
+        """
+        total = weights.sum(axis=1)
+        told = total > 1
+        if not self._alike or self._free == LEAST_FREE or int(told.sum()) < LEAST_ROUNDS:
+            return CALM
+        tides = (self._tides * (1 + calm / total))[told]  # as they were without the guess
+        spread = 1.4826 * float(np.median(np.abs(tides - np.median(tides))))
+        own = self.noise**2 * float(np.median(1 / total[told]))
+        likeness = self.noise**2 / max(LEAST_TIDE**2, spread**2 - own)
+        return min(MOST_CALM, max(CALM, likeness))
+
     def gap(self, ahead: Name, behind: Name) -> Gap:
         """By how much one candidate is ahead of another, with a 95 % interval."""
         a, b = self._index[ahead], self._index[behind]
@@ -174,6 +208,7 @@ class Fit(Generic[Name]):
             return Gap(0.0, 0.0)
         direction = self._inverse[a] - self._inverse[b]
         by_noise = self.noise**2 * (direction[a] - direction[b])
-        variance = max(by_noise, float(direction**2 @ self._scatter))
+        by_scatter = float(((self._pulls @ direction) ** 2).sum())  # White 1980, by rounds
+        variance = max(by_noise, by_scatter)
         log_ratio = float(self._levels[a] - self._levels[b])
         return Gap(log_ratio, t_quantile(self._free) * math.sqrt(variance))

@@ -8,6 +8,7 @@ from autotune.standing import OFTEN, Standing
 
 MUCH = 2  # times the tolerance: by so much a larger batch may be better before it is closed
 ENOUGH = 4  # blocks of a candidate before a best guess may decide
+LOOKS = 1.5  # times as wide as at 95 %: whoever is out stays out, and is looked at after each round
 FAR = 0.8  # as a log ratio: more than a neighbour takes away, who halves the speed
 WELL_BEHIND = 0.1  # as a log ratio
 MOST_CALLS = 2_000  # a quantile that is not settled by then lies on its limit
@@ -57,8 +58,10 @@ def _is_out(standing: Standing, candidate: Candidate, best: Candidate) -> bool:
 
 
 def _is_inferior(standing: Standing, candidate: Candidate, best: Candidate) -> bool:
-    often = standing.times_tried(candidate) > 1
-    return often and standing.gap(best, candidate).low > standing.tolerance
+    if standing.times_tried(candidate) < 2:
+        return False
+    gap = standing.gap(best, candidate)
+    return gap.log_ratio - LOOKS * gap.half_width > standing.tolerance
 
 
 def _hangs(standing: Standing, candidate: Candidate, chosen: Candidate) -> bool:

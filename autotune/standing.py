@@ -164,7 +164,7 @@ class Standing:
         rounds = [self.rounds[number] for number in self._search_rounds]
         if self.is_always_disturbed:  # then no block is worth less than another
             rounds = [{c: (value, False) for c, (value, _) in row.items()} for row in rounds]
-        return Fit(rounds)
+        return Fit(rounds, alike=True)
 
     @cached_property
     def _search_rounds(self) -> list[int]:

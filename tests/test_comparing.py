@@ -118,6 +118,42 @@ def test_rounds_with_nobody_in_common_say_next_to_nothing_of_each_other() -> Non
     assert apart.gap("c", "a").half_width > 3 * apart.gap("b", "a").half_width
 
 
+def apart(seed: int, tide: float) -> Rounds:
+    """Rounds of two pairs that never meet, "a" and "b" 10 % ahead of "c" and "d", 5 % noise."""
+    random = np.random.default_rng(seed)
+    found: Rounds = []
+    for number in range(24):
+        names, level = ("ab", 0.1) if number % 2 else ("cd", 0.0)
+        height = level + tide * random.standard_normal()
+        found.append({n: (height + 0.05 * random.standard_normal(), False) for n in names})
+    return found
+
+
+def test_rounds_tell_of_each_other_as_far_as_the_machine_is_calm() -> None:
+    """Those who never met are told apart where rounds are alike, and not where they are not.
+
+    Either way the interval holds the truth nearly always.
+    """
+    widths = {}
+    for tide in (0.0, 0.3):
+        gaps = [Fit(apart(seed, tide), alike=True).gap("a", "c") for seed in range(40)]
+        assert sum(gap.low <= 0.1 <= gap.high for gap in gaps) >= 36
+        widths[tide] = float(np.median([gap.half_width for gap in gaps]))
+    assert widths[0.0] < 0.08 < 0.2 < widths[0.3]
+
+
+def test_the_noise_is_that_of_undisturbed_blocks() -> None:
+    """However wild the disturbed ones are, and however many: they say nothing of the others."""
+    _, rounds = simulated(5, candidates=4, rounds=12)
+    random = np.random.default_rng(0)
+    storm: Rounds = [
+        {str(name): (float(random.normal(-0.5, 0.5)), True) for name in range(4)} for _ in range(10)
+    ]
+    quiet, stormy = Fit(rounds), Fit(rounds + storm)
+    assert stormy.noise == pytest.approx(quiet.noise, rel=0.2)
+    assert stormy.noise == pytest.approx(0.03, rel=0.5)
+
+
 def test_one_block_has_a_level_and_no_tide() -> None:
     """The least there can be is fitted, with the noise still a guess."""
     fit = Fit([{"a": (2.0, False)}])
