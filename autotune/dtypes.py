@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+_ITEM_BYTES = {"string": 32, "bfloat16": 2}  # a guess, and what NumPy does not know
 
 
 def named(name: str) -> np.dtype[Any]:
@@ -26,3 +30,14 @@ def kind_of(dtype: np.dtype[Any]) -> Any:
         False
     """
     return dtype.kind if dtype.kind in "SU" else dtype
+
+
+def row_bytes(shape: Sequence[int | None], dtype: str) -> int:
+    """Bytes of a row of an input; an axis of free length is taken for one.
+
+    Example:
+        >>> row_bytes((28, 28, 1), "float32")
+        3136
+    """
+    item = _ITEM_BYTES.get(dtype) or np.dtype(dtype).itemsize
+    return item * math.prod(axis or 1 for axis in shape)

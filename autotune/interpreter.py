@@ -23,6 +23,8 @@ class Interpreter:
 
     Attributes:
         entered_s: Of each request that was let in, when it began to wait in the queue.
+        stretch: How many times as long everything takes, from now on.
+        busy_s: Seconds that anybody computed.
     """
 
     def __init__(
@@ -33,6 +35,8 @@ class Interpreter:
         self._free_s = 0.0  # when whoever has the lock lets it go
         self._asleep_s = 0.0  # since when the thread that lets in sleeps
         self.entered_s: list[float] = []
+        self.stretch = 1.0
+        self.busy_s = 0.0
 
     def take(self, now: float, count: int) -> None:
         """Make room for so many requests."""
@@ -49,7 +53,7 @@ class Interpreter:
             awake: Whether to stop where the thread would sleep.
         """
         arrivals, entered_s, number = self._arrivals, self.entered_s, len(self.entered_s)
-        last = min(last, self._last)
+        last, let_in_s = min(last, self._last), self.stretch * self._let_in_s
         while number < last:  # a million times: all in one place
             begin = max(arrivals[number], self._opened_s)
             if begin > self._asleep_s:
@@ -60,13 +64,16 @@ class Interpreter:
                 return
             if begin > by:
                 return
-            self._free_s = self._asleep_s = begin + self._let_in_s
+            self._free_s = self._asleep_s = begin + let_in_s
+            self.busy_s += let_in_s
             entered_s.append(self._free_s)
             number += 1
 
     def compute(self, now: float, seconds: float) -> float:
         """Let a thread that answers compute from `now` on; return when it is done."""
         self.let_in(now)
+        seconds *= self.stretch
+        self.busy_s += seconds
         while seconds > 0:
             patience_s = now + SWITCH_S
             self.let_in(patience_s, awake=True)

@@ -29,7 +29,6 @@ class Batcher:
         schedule: When a batch starts.
         service: How long it takes.
         overhead: What Python adds, for each of these requests.
-        slower: How many times as long a call takes.
         draws: Which quantile of the call's time each call takes, in turn.
         room: How many may wait; the next comes only when one was taken.
 
@@ -47,13 +46,12 @@ class Batcher:
         schedule: Schedule,
         service: Service,
         overhead: Overhead,
-        slower: float,
         draws: Sequence[int],
         room: float = math.inf,
     ) -> None:
         self._requests, self._rows = len(arrivals_s), rows
         self._schedule, self._service, self._overhead = schedule, service, overhead
-        self._draws, self._slower = draws, slower
+        self._draws = draws
         self._workers = service.flights
         self._came = self._taken = self._calls = self._crowd = self._flying_rows = 0
         self._now = 0.0
@@ -133,6 +131,7 @@ class Batcher:
         self._taken += count
         self._flying_rows += count * self._rows
         heappush(self._flying, (self._run(now, count * self._rows), len(self.counts)))
+        self._share_processors()
         self.counts.append(count)
         self.starts_s.append(now)
         self.ends_s.append(math.nan)
@@ -141,12 +140,17 @@ class Batcher:
         """Hand out the answers of the batch whose calls end first."""
         now, number = heappop(self._flying)
         self._interpreter.let_in(now)
+        self._share_processors()
         self._notice(max(self._now, now))
         count = self.counts[number]
         self._flying_rows -= count * self._rows
         self.calls_s += now - self.starts_s[number]
         self.ends_s[number] = self._interpreter.compute(now, count * self._overhead.answer_s)
         heappush(self._idle, self.ends_s[number])
+
+    def _share_processors(self) -> None:
+        """Slow Python down by the calls in flight."""
+        self._interpreter.stretch = self._service.stretch(len(self._flying))
 
     def _run(self, now: float, rows: int) -> float:
         """When the model's calls for a batch end, whole or in the parts that the predictor makes.
@@ -182,4 +186,5 @@ class Batcher:
         if calls > 1:
             mean_s = times.mean(rows)
             one_s = max(0.0, calls * mean_s + math.sqrt(calls) * (one_s - mean_s))
-        return self._slower * one_s
+        python_share = min(1.0, self._interpreter.busy_s / self._now) if self._now else 0.0
+        return self._service.slower(flights, python_share) * one_s

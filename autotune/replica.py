@@ -22,7 +22,6 @@ IDLE = 1e-5  # of the time a request is there: two meet once in 100,000
 FULL_BATCHES = 400  # of each thread, to tell the capacity
 QUEUED = 2  # of them wait meanwhile
 IN_FLOOD = 8  # so many are followed for a batch there
-STEPS = 5  # to find it where calls and Python share the processors
 DRAWS = 65_521  # a prime, so that calls and arrivals never repeat together
 
 Floats = npt.NDArray[np.float64]
@@ -90,7 +89,8 @@ class Replica:
         self, service: Service, schedule: Schedule, overhead: Overhead, rows: int = 1, seed: int = 0
     ) -> None:
         self.schedule = schedule
-        self._service, self._overhead, self._rows, self._seed = service, overhead, rows, seed
+        self._service, self._rows, self._seed = service, rows, seed
+        self._overhead = overhead.of_rows(rows * service.row_bytes)
         self.capacity_per_s, self.call_share = self._when_full()
         self.idle_per_s = IDLE / service.times(1).mean(rows)
 
@@ -99,7 +99,7 @@ class Replica:
         together = self._together(rate_per_s)
         random = np.random.default_rng(self._seed)
         arrivals_s = np.cumsum(random.standard_gamma(together, requests)) / rate_per_s
-        batcher = self._simulate(arrivals_s, together, self._slower(rate_per_s))
+        batcher = self._simulate(arrivals_s, together)
         counts, starts, ends = map(np.array, (batcher.counts, batcher.starts_s, batcher.ends_s))
         warm = int(np.searchsorted(np.cumsum(counts), WARM_UP * requests))
         latency_s = np.repeat(ends, counts) - arrivals_s
@@ -116,9 +116,7 @@ class Replica:
         most = min(rate_per_s * call_s, self.schedule.batch_size / self._rows)
         return max(1, int(most / FOLLOWED))
 
-    def _simulate(
-        self, arrivals_s: Floats, together: int, slower: float, room: float = math.inf
-    ) -> Batcher:
+    def _simulate(self, arrivals_s: Floats, together: int, room: float = math.inf) -> Batcher:
         draws = np.random.default_rng([self._seed, 1]).integers(0, LEVELS, DRAWS)
         batcher = Batcher(
             arrivals_s.tolist(),
@@ -126,7 +124,6 @@ class Replica:
             self.schedule,
             self._service,
             self._overhead.times(together),
-            slower,
             draws.tolist(),
             room,
         )
@@ -136,25 +133,6 @@ class Replica:
     def _when_full(self) -> tuple[float, float]:
         """Requests a second where the queue is never empty, and the model's share of their time.
 
-        Calls take longer the more requests come, and fewer come the longer they take: the rate
-        that agrees with itself is found by the rule of false position.
-        """
-        low, (rate, share) = 0.0, self._flood(0.0)
-        high, above = rate, rate
-        for _ in range(STEPS):
-            found, share = self._flood(rate)
-            if found >= rate:
-                low, above = rate, found - rate
-            else:
-                high, below = rate, rate - found
-            if low == high:
-                break
-            rate = low + (high - low) * above / (above + below)
-        return rate, share
-
-    def _flood(self, rate_per_s: float) -> tuple[float, float]:
-        """The same, with calls as slow as that many requests make them.
-
         Who sends the requests waits for room, so that he and those who answer have the interpreter
         in turn.
         """
@@ -162,12 +140,6 @@ class Replica:
         together = max(1, full // IN_FLOOD)
         batch = max(1, full // together)
         requests = FULL_BATCHES * flights * batch
-        batcher = self._simulate(
-            np.zeros(requests), together, self._slower(rate_per_s), QUEUED * flights * batch
-        )
+        batcher = self._simulate(np.zeros(requests), together, QUEUED * flights * batch)
         threads_s = sum(batcher.ends_s) - sum(batcher.starts_s)
         return together * requests / max(batcher.ends_s), batcher.calls_s / threads_s
-
-    def _slower(self, rate_per_s: float) -> float:
-        """How many times as long calls take that share the processors with Python."""
-        return self._service.slower(min(1.0, rate_per_s * self._overhead.request_s))

@@ -14,6 +14,7 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
+from autotune.dtypes import row_bytes
 from autotune.errors import InvalidRecord
 from autotune.judging import Lane, lane_of
 from autotune.outcomes import Measurement
@@ -22,7 +23,6 @@ from autotune.runner import SMALLER
 from autotune.splitting import Splitter
 
 LEVELS = 4_096  # quantiles that stand for the times of one size: a call in thousands is told
-_LEAST_LEFT = 0.001  # of the processors for the calls, whatever Python takes
 DRAWN = (np.arange(LEVELS) + 0.5) / LEVELS
 
 
@@ -37,31 +37,38 @@ class Overhead(Struct, frozen=True, kw_only=True):
         answer_s: For each request, to join its rows to a batch and to hand its answer out.
         batch_s: For each batch.
         wake_s: Before whatever a thread does that slept, be it for want of work or of the lock.
+        byte_s: For each byte of a request's rows, to join them to a batch.
     """
 
     let_in_s: float
     answer_s: float
     batch_s: float
     wake_s: float
+    byte_s: float = 0.0
 
     @property
     def request_s(self) -> float:
         """Seconds for each request."""
         return self.let_in_s + self.answer_s
 
+    def of_rows(self, nbytes: int) -> Overhead:
+        """Return the same for requests of so many bytes: what it takes to join them is in it."""
+        return replace(self, answer_s=self.answer_s + nbytes * self.byte_s, byte_s=0.0)
+
     def times(self, together: int) -> Overhead:
         """Return the same for so many requests at once."""
         return replace(self, let_in_s=together * self.let_in_s, answer_s=together * self.answer_s)
 
     def scaled_to(self, request_s: float) -> Overhead:
-        """Return the same for requests that take so long in all, in the same proportion.
+        """Return the same for requests that take so long in all, joined, in the same proportion.
 
         Example:
             >>> Overhead(let_in_s=1.0, answer_s=3.0, batch_s=5.0, wake_s=7.0).scaled_to(2.0)
-            Overhead(let_in_s=0.5, answer_s=1.5, batch_s=5.0, wake_s=7.0)
+            Overhead(let_in_s=0.5, answer_s=1.5, batch_s=5.0, wake_s=7.0, byte_s=0.0)
         """
         share = request_s / self.request_s
-        return replace(self, let_in_s=share * self.let_in_s, answer_s=share * self.answer_s)
+        let_in_s, answer_s = share * self.let_in_s, share * self.answer_s
+        return replace(self, let_in_s=let_in_s, answer_s=answer_s, byte_s=0.0)
 
 
 # By `python -m tests.benchmarks.plan --overhead` on two cores of an x86 server, Python 3.11, in the
@@ -143,8 +150,9 @@ class Service:
     Attributes:
         recommendation: Its answer.
         flights: How many batches are in flight at most.
-        processors: How many the machine has and how many of them the calls keep busy, where they
-            run there; None on a GPU, or where that is not known.
+        processors: How many the machine has, and how many of them a call wants, where calls run
+            there; None on a GPU, or where that is not known.
+        row_bytes: Bytes of a row, as far as the record tells.
         limits: Batch sizes that were measured in the recommended way, up to the tuned one.
 
     Raises:
@@ -158,6 +166,8 @@ class Service:
         self.recommendation: Recommendation = chosen
         self.flights = chosen.concurrency
         self.processors = _processors(record, chosen)
+        inputs = record.model.inputs if record.model else ()
+        self.row_bytes = sum(row_bytes(each.shape, each.dtype) for each in inputs)
         padded = _padded_sizes(record, chosen.batch_size)
         self._splitter = Splitter(chosen.candidate, record.outcomes, any_size=not padded)
         lanes = _times_by_lane(record)
@@ -175,12 +185,23 @@ class Service:
         self.limits = [size for size in self._times[-1].sizes if size <= chosen.batch_size]
         self.parts = functools.cache(self._parts)
 
-    def slower(self, python_share: float) -> float:
-        """How many times as long a call takes while Python keeps that much of a processor busy."""
+    def stretch(self, calls: int) -> float:
+        """How many times as long a thread of Python computes beside so many calls in flight.
+
+        The kernel shares the processors out evenly among the threads that want one.
+        """
         if self.processors is None:
             return 1.0
-        there, busy = self.processors
-        return max(1.0, busy / max(_LEAST_LEFT * there, there - python_share))
+        there, threads = self.processors
+        return max(1.0, (calls * threads + 1) / there)
+
+    def slower(self, calls: int, python_share: float) -> float:
+        """How many times as long so many calls take beside Python, which computes so often."""
+        if self.processors is None:
+            return 1.0
+        there, threads = self.processors
+        alone = max(1.0, calls * threads / there)
+        return 1 + python_share * (self.stretch(calls) / alone - 1)
 
     def times(self, flights: int) -> Times:
         """Times of a call that starts with so many in flight, itself among them."""
@@ -196,7 +217,7 @@ def _processors(record: TuningRecord, chosen: Recommendation) -> tuple[float, fl
     if machine is None or machine.device_kind != "cpu":
         return None
     there = min(machine.cpu_count, machine.cpu_quota or math.inf)
-    return there, min(there, chosen.concurrency * (chosen.threads or there))
+    return there, chosen.threads or there
 
 
 def _times_by_lane(record: TuningRecord) -> dict[Lane, dict[int, list[float]]]:

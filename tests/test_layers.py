@@ -72,7 +72,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "ledger": (3, "errors judging outcomes", "msgspec optuna"),
     "matching": (3, "records", ""),
     "models": (3, "errors modelfiles workload", "keras numpy"),
-    "on_ray.sizing": (3, "records", "numpy ray"),
+    "on_ray.sizing": (3, "dtypes records", "ray"),
     "parquetfiles": (3, "nesting", "numpy pyarrow"),
     "scheduling": (3, "judging outcomes records", "numpy"),
     "splitting": (3, "judging outcomes", ""),
@@ -157,7 +157,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "refining": (7, "bounds judging ladder outcomes standing", ""),
     "report.axes": (7, "report.series", "altair"),
     "report.text": (7, "engines outcomes records report.speeds report.words units", "rich"),
-    "service": (7, "errors judging outcomes records runner splitting", "msgspec numpy"),
+    "service": (7, "dtypes errors judging outcomes records runner splitting", "msgspec numpy"),
     "bench": (
         8,
         "allocator batchable describe device engines host inputs lineup measure records workload",

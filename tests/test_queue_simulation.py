@@ -14,6 +14,7 @@ from autotune.queue_simulation import Batcher
 from autotune.scheduling import schedule_for
 from autotune.service import NOTHING, Service
 from tests.batchers import doubler, numbered, record_of, serve, timed
+from tests.tunings import XEON
 
 MODEL = doubler()
 CALL_S = 1.0
@@ -39,7 +40,7 @@ def simulate(
     service = Service(record)
     schedule = schedule_for(service.recommendation, record, wait_s)
     overhead = replace(NOTHING, wake_s=wake_s, let_in_s=let_in_s)
-    batcher = Batcher(arrivals_s, rows, schedule, service, overhead, 1.0, [0])
+    batcher = Batcher(arrivals_s, rows, schedule, service, overhead, [0])
     batcher.run()
     return batcher
 
@@ -117,6 +118,18 @@ def test_a_thread_that_slept_takes_who_came_while_it_woke() -> None:
     batcher = simulate(record_for(4), arrivals, wait_s=0.0, wake_s=0.3, let_in_s=0.2)
     assert batcher.counts == [2, 1]
     assert batcher.starts_s == pytest.approx([0.9, 1.9])
+
+
+def test_python_and_calls_have_equal_shares_of_the_processors() -> None:
+    """On one processor, what is let in beside a call takes twice its time, and so does the call.
+
+    The first request is in the queue after 0.2 s. Its call begins with Python having been busy all
+    the time until then, so that it takes two seconds. The others come at 1.0 and wait for it.
+    """
+    record = replace(record_for(4), machine=replace(XEON, cpu_count=1))
+    batcher = simulate(record, [0.0, 1.0, 1.0], wait_s=0.0, let_in_s=0.2)
+    assert batcher.starts_s == pytest.approx([0.2, 2.2])
+    assert batcher._interpreter.entered_s == pytest.approx([0.2, 1.4, 1.8])
 
 
 def test_parts_of_a_batch_run_on_the_predictors_threads() -> None:

@@ -15,7 +15,7 @@ from autotune.replica import Replica
 from autotune.scheduling import Schedule, schedule_for
 from autotune.service import DRAWN, NOTHING, Overhead, Service
 from tests.batchers import record_of, timed
-from tests.tunings import XEON, replaced
+from tests.tunings import MODEL, XEON, replaced
 
 MANY = 100_000  # requests
 ONE_BY_ONE = Schedule(1, 1, 0.0, False, 10**9)
@@ -154,11 +154,12 @@ def test_fewer_requests_for_each_are_never_slower() -> None:
 
 
 @pytest.mark.parametrize(
-    ("processors", "expected"), [(1, 1 / 0.003), (2, 4 / 0.008), (None, 1 / 0.002)]
+    ("processors", "expected"), [(1, 1 / 0.004), (2, 1 / 0.003), (None, 1 / 0.002)]
 )
 def test_calls_and_python_share_the_processors(processors: int | None, expected: float) -> None:
-    """Where a row takes a millisecond of all processors, and Python two of one, they add up.
+    """Python, with its two milliseconds a request, has calls beside it at all times.
 
+    So it has half of the only one, or two thirds of one of two, whose other threads are the call's.
     On a GPU, or where nothing is known of the machine, only the interpreter is a limit.
     """
     record = record_of(Candidate(32), call_s=0.032, outcomes=[timed(32, 0.032)])
@@ -169,4 +170,15 @@ def test_calls_and_python_share_the_processors(processors: int | None, expected:
     schedule = schedule_for(service.recommendation, record, 0.0)
     found = Replica(service, schedule, overhead).capacity_per_s
     assert found == pytest.approx(expected, rel=0.01)
-    assert service.slower(0.0) == 1
+    assert service.slower(1, python_share=0.0) == 1
+
+
+def test_rows_take_time_to_be_joined() -> None:
+    """Requests of five rows of forty bytes take two hundred times what a byte does."""
+    joining = Overhead(let_in_s=0.001, answer_s=0.002, batch_s=0.0, wake_s=0.0, byte_s=0.00003)
+    outcomes = [timed(32, 1e-9)]
+    record = replaced(record_of(Candidate(32), call_s=1e-9, outcomes=outcomes), model=MODEL)
+    service = Service(record)
+    schedule = schedule_for(service.recommendation, record, 0.0)
+    found = Replica(service, schedule, joining, rows=5).capacity_per_s
+    assert found == pytest.approx(1 / 0.009, rel=0.01)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
 import ray
 
-from autotune.records import Input, TuningRecord
+from autotune.dtypes import row_bytes
+from autotune.records import TuningRecord
 
 # Ray takes about a millisecond to hand a call its rows and to take its outputs: with so much work
 # in a call that is one part in a hundred, and little is done again where a process was killed.
 CALL_S = 0.1
 CALL_BYTES = 64 * 2**20  # of inputs: more of them only wait in memory
-_ITEM_BYTES = {"string": 32, "bfloat16": 2}
 
 
 def rows_of_a_call(records: Sequence[TuningRecord]) -> int:
@@ -26,14 +24,9 @@ def rows_of_a_call(records: Sequence[TuningRecord]) -> int:
     way = max(ways, key=lambda each: each.batch_size * each.concurrency)
     in_flight = way.batch_size * way.concurrency
     info = records[0].model
-    row_bytes = sum(map(_bytes_of, info.inputs)) if info else 0
-    rows = min(CALL_S * way.rows_per_s, CALL_BYTES / max(1, row_bytes))
+    bytes_each = sum(row_bytes(each.shape, each.dtype) for each in info.inputs) if info else 0
+    rows = min(CALL_S * way.rows_per_s, CALL_BYTES / max(1, bytes_each))
     return in_flight * max(1, int(rows / in_flight))
-
-
-def _bytes_of(each: Input) -> int:
-    item = _ITEM_BYTES.get(each.dtype) or np.dtype(each.dtype).itemsize
-    return item * math.prod(axis or 1 for axis in each.shape)
 
 
 def resources(records: Sequence[TuningRecord]) -> dict[str, float]:

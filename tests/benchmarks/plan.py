@@ -1,15 +1,17 @@
 """Plans against reality: the MicroBatcher at the planned setting, under open-loop Poisson load.
 
-    python -m tests.benchmarks.plan             # some fifteen minutes
-    python -m tests.benchmarks.plan --short     # two minutes: little tuning, short rounds
+    python -m tests.benchmarks.plan             # some twenty-five minutes
+    python -m tests.benchmarks.plan --short     # four minutes: little tuning, short rounds
+    python -m tests.benchmarks.plan --model digits
     python -m tests.benchmarks.plan --overhead  # ten seconds: what Python takes, for service.py
 
-Tunes three models, and plans each for a million requests of one row a second from its record
-alone. In a process that has run nothing else a MicroBatcher is set up as planned; requests come at
-shares of the rate that was planned for a replica, several times each; in the end as fast as they
-are let in, which is the limit that was planned. Latency counts from when a request was due. What
-sends the requests runs in the same process, as a service would: the time that it takes for each, at
-that rate, is measured before, and is in what is predicted. Nothing else should run meanwhile.
+Tunes three models whose calls take most of the time, then three where Python does, and plans each
+for a million requests of one row a second from its record alone. In a process that has run nothing
+else a MicroBatcher is set up as planned; requests come at shares of the rate that was planned for a
+replica, several times each; in the end as fast as they are let in, which is the limit that was
+planned. Latency counts from when a request was due. What sends the requests runs in the same
+process, as a service would: the time that it takes for each, at that rate, is measured before, and
+is in what is predicted. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from autotune.scheduling import schedule_for
 from autotune.service import MEASURED, Overhead, Service
 from tests.batchers import record_of
 from tests.benchmarks.batching import digits, poisson
-from tests.benchmarks.nets import cnn, mlp, rows_for
+from tests.benchmarks.nets import attention, cnn, mlp, mobilenet, rows_for, unet
 
 RATE = 1e6
 LOADS = (0.3, 0.6, 0.8)
@@ -46,6 +48,9 @@ ASKED_LATENCY, ASKED_LIMIT, ASKED_PLAN_S = 0.25, 0.10, 10.0
 SIMULATED = 131_072  # requests
 # model, rows of the sample, limit of the 99 % quantile
 CASES: list[tuple[Callable[[], keras.Model], int, float]] = [
+    (mobilenet, 256, 0.1),
+    (unet, 128, 0.2),
+    (attention, 2_048, 0.05),
     (mlp, 8_192, 0.02),
     (digits, 8_192, 0.02),
     (cnn, 2_048, 0.05),
@@ -61,10 +66,13 @@ class Instant:
         self.gate = threading.Event()
         self.gate.set()
 
+    def open(self) -> None:
+        """Be ready, as it is."""
+
     def predict(self, x: Any) -> Any:
-        """Return the rows, when the gate is open."""
+        """Return ten numbers of each row, when the gate is open."""
         self.gate.wait()
-        return x
+        return x[:, :10]
 
 
 def instant(batch_size: int, max_wait_s: float) -> tuple[Instant, MicroBatcher]:
@@ -82,6 +90,7 @@ def spare_the_collector() -> None:
 
 
 ROW = np.zeros((1, 10), np.float32)
+WIDE = np.ones((8_192, 784), np.float32)  # more than a processor's cache
 
 
 def let_in_s(requests: int = 20_000) -> float:
@@ -96,17 +105,17 @@ def let_in_s(requests: int = 20_000) -> float:
     return spent / requests
 
 
-def backlog_s(batch_size: int, batches: int) -> float:
+def backlog_s(batch_size: int, batches: int, rows: Any = ROW) -> float:
     """Seconds of the processor for a batch out of many that wait."""
     predictor, batcher = instant(batch_size, 0.0)
-    batcher.submit(ROW).result()
+    batcher.submit(rows[:1]).result()
     predictor.gate.clear()
-    held = batcher.submit(ROW)
+    held = batcher.submit(rows[:1])
     time.sleep(0.05)
     done = threading.Event()
-    for _ in range(batches * batch_size - 1):
-        batcher.submit(ROW)
-    batcher.submit(ROW).add_done_callback(lambda _: done.set())
+    for index in range(batches * batch_size - 1):
+        batcher.submit(rows[index % len(rows)][None])
+    batcher.submit(rows[:1]).add_done_callback(lambda _: done.set())
     start = time.process_time()
     predictor.gate.set()
     done.wait()
@@ -140,13 +149,14 @@ def measure_overhead(rounds: int = 7) -> Overhead:
     gc.disable()  # their number is what the collector would take its time for
     found = []
     for _ in range(rounds):
-        small, large = backlog_s(1, 2_000), backlog_s(256, 40)
+        small, large, wide = backlog_s(1, 2_000), backlog_s(256, 40), backlog_s(256, 40, WIDE)
         answer_s = (large - small) / 255
-        found.append((let_in_s(), answer_s, small - answer_s, alone_s(100)))
-    let_in, answer, batch, alone = (median(each) for each in zip(*found, strict=True))
+        byte_s = (wide - large) / (256 * WIDE[0].nbytes)
+        found.append((let_in_s(), answer_s, small - answer_s, alone_s(100), byte_s))
+    let_in, answer, batch, alone, byte = (median(each) for each in zip(*found, strict=True))
     gc.enable()
     wake = max(0.0, alone - let_in - answer - batch)
-    return Overhead(let_in_s=let_in, answer_s=answer, batch_s=batch, wake_s=wake)
+    return Overhead(let_in_s=let_in, answer_s=answer, batch_s=batch, wake_s=wake, byte_s=byte)
 
 
 class Nowhere:
@@ -322,6 +332,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--overhead", action="store_true")
+    parser.add_argument("--model", action="append", help="by its name; repeat; by default all")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.overhead:
@@ -334,6 +345,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         cases = []
         for make, count, limit_s in CASES:
+            if options.model and make.__name__ not in options.model:
+                continue
             model = make()
             folder, rows = Path(home) / model.name, rows_for(model, count)
             np.save(folder.with_suffix(".npy"), rows)
