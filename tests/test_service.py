@@ -127,8 +127,12 @@ def test_a_record_without_times_is_refused() -> None:
 
 
 def test_what_python_takes_is_told_apart() -> None:
-    """The default has a time for all four parts, and keeps its proportion when scaled."""
+    """The default has a time for all parts, and keeps its proportion when scaled."""
     assert min(MEASURED.let_in_s, MEASURED.answer_s, MEASURED.batch_s, MEASURED.wake_s) > 0
     scaled = MEASURED.scaled_to(3 * MEASURED.request_s)
     assert scaled.let_in_s == pytest.approx(3 * MEASURED.let_in_s)
     assert scaled.batch_s == MEASURED.batch_s
+    assert scaled.of_rows(3_000) == scaled
+    joined = MEASURED.of_rows(3_000)
+    assert joined.answer_s == pytest.approx(MEASURED.answer_s + 3_000 * MEASURED.byte_s)
+    assert joined.of_rows(3_000) == joined
