@@ -31,7 +31,9 @@ DISTURBED = 0.1
 ALWAYS = 0.9  # share of disturbed blocks
 RIDGE = 1e-9  # keeps the equations solvable, whatever the weights
 CALM = 0.03  # weight of the guess that a round is like the others, until they have shown it,
-MOST_CALM = 2.0  # and the most that it may weigh, in blocks
+# and the most that it may weigh, in blocks: a machine is slow for several rounds in a row, which
+# no interval sees.
+MOST_CALM = 0.25
 LEAST_TIDE = 0.02  # standard deviation of what a machine does over minutes, as a log ratio
 LEAST_ROUNDS = 6  # before their spread tells anything
 
@@ -88,7 +90,8 @@ class Fit(Generic[Name]):
     """Levels and tides that fit all rounds best, blind to the few values that fit in nowhere.
 
     Huber's estimate (Huber 1964) by iterated least squares, begun from least absolute
-    deviations, which have one minimum only.
+    deviations, which have one minimum only; that a tide is like the others is believed the less
+    the further it lies from them.
 
     Args:
         rounds: For each round, each candidate's value as a logarithm, and whether it was
@@ -137,7 +140,9 @@ class Fit(Generic[Name]):
         self.tides: list[float] = self._tides.tolist()
 
     def _settle(self) -> None:
-        weights, calm = self._believed, np.full(len(self._values), CALM)
+        # What a neighbour slowed down is like nothing else.
+        belief = self._believed.max(axis=1, initial=0.0)
+        weights, calm = self._believed, CALM * belief
         for sweep in range(SWEEPS + LAST_SWEEPS):
             self._solve(weights, calm)
             residuals, tides = np.abs(self._residuals()), np.abs(self._tides)
@@ -145,10 +150,9 @@ class Fit(Generic[Name]):
             if sweep >= SWEEPS:
                 width = TUNING * self._measure_noise(residuals, weights, calm)
                 likeness = self._measure_likeness(weights, calm)
-                # No tide is told from noise that is smaller than that of a block.
-                far = TUNING * max(width, self.noise / math.sqrt(likeness))
+                far = TUNING * max(self.noise, self.noise / math.sqrt(likeness))
             weights = self._believed * np.minimum(1.0, width / np.maximum(residuals, 1e-12))
-            calm = likeness * np.minimum(1.0, far / np.maximum(tides, 1e-12)) ** 2
+            calm = likeness * belief * np.minimum(1.0, far / np.maximum(tides, 1e-12)) ** 2
         self._inverse = np.linalg.inv(self._matrix)
         # By how much each round pulls each level: what rounds scatter may be more than the noise.
         self._pulls: Floats = weights * self._residuals()
@@ -169,20 +173,23 @@ class Fit(Generic[Name]):
         self._tides = (weights * (self._values - self._levels)).sum(axis=1) / total
 
     def _measure_noise(self, residuals: Floats, weights: Floats, calm: Floats) -> float:
-        """Standard deviation of the noise, from the middle of the undisturbed residuals."""
-        undisturbed = self._believed == 1.0
-        undisturbed &= undisturbed.sum(axis=1, keepdims=True) > 1
-        found, rounds = residuals[undisturbed], undisturbed.any(axis=1)
+        """Standard deviation of the noise, from the middle of the residuals.
+
+        Of the undisturbed ones; of all, where those are too few to tell.
+        """
         # A tide that is guessed in part takes a part of a degree of freedom.
-        tides = float((1 / (1 + calm / np.maximum(weights.sum(axis=1), 1e-12)))[rounds].sum())
-        levels = int(undisturbed.any(axis=0).sum())
-        free = int(len(found) - tides - levels + tides / max(1, rounds.sum()))
-        if free < max(LEAST_FREE, len(found) / 4):
-            return self.noise
-        # The fit passes through as many values as it has levels and tides: those tell nothing.
-        telling = np.sort(found)[-free:]
-        self.noise = max(LEAST_NOISE, 1.4826 * float(np.median(telling)))
-        self._free = free
+        tides = 1 / (1 + calm / np.maximum(weights.sum(axis=1), 1e-12))
+        for telling in (self._believed == 1.0, self._believed > 0):
+            telling &= telling.sum(axis=1, keepdims=True) > 1
+            found, rounds = np.sort(residuals[telling]), telling.any(axis=1)
+            levels, used = int(telling.any(axis=0).sum()), float(tides[rounds].sum())
+            free = int(len(found) - used - levels + used / max(1, int(rounds.sum())))
+            if free >= max(LEAST_FREE, len(found) / 4):
+                # The fit passes through as many values as it has levels and tides: these tell
+                # nothing.
+                self.noise = max(LEAST_NOISE, 1.4826 * float(np.median(found[-free:])))
+                self._free = free
+                break
         return self.noise
 
     def _measure_likeness(self, weights: Floats, calm: Floats) -> float:
@@ -195,9 +202,10 @@ class Fit(Generic[Name]):
         told = total > 1
         if not self._alike or self._free == LEAST_FREE or int(told.sum()) < LEAST_ROUNDS:
             return CALM
-        tides = (self._tides * (1 + calm / total))[told]  # as they were without the guess
+        total, tides = total[told], self._tides[told]
+        tides = tides * (1 + calm[told] / total)  # as they were without the guess
         spread = 1.4826 * float(np.median(np.abs(tides - np.median(tides))))
-        own = self.noise**2 * float(np.median(1 / total[told]))
+        own = self.noise**2 * float(np.median(1 / total))
         likeness = self.noise**2 / max(LEAST_TIDE**2, spread**2 - own)
         return min(MOST_CALM, max(CALM, likeness))
 
