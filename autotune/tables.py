@@ -74,7 +74,9 @@ def _cast(values: Array, spec: Spec) -> Array:
             raise InvalidSample(
                 f"The table has empty or NaN cells, but input {spec.name!r} is {spec}."
             )
-        if np.any(np.abs(values) >= EXACT):  # another number than the one that was written
+        if (
+            np.abs(values).max(initial=0).item() >= EXACT
+        ):  # another number than the one that was written
             raise InvalidSample(
                 f"The table has numbers of 2**53 or more, which are not read exactly, but input "
                 f"{spec.name!r} is {spec}. Give them as integers: in .npy, .npz or .parquet."
@@ -86,7 +88,7 @@ def _cast(values: Array, spec: Spec) -> Array:
 
 def _check_range(values: Array, limits: np.iinfo[np.integer[Any]], spec: Spec) -> None:
     """Refuse numbers that an integer of the input cannot hold: it would hold others."""
-    low, high = values.min(initial=0), values.max(initial=0)
+    low, high = values.min(initial=0).item(), values.max(initial=0).item()  # compared exactly
     if low < limits.min or high > limits.max:
         raise InvalidSample(
             f"The table has numbers from {low} to {high}, but input {spec.name!r} is {spec}: "

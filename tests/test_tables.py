@@ -138,15 +138,23 @@ def test_values_that_do_not_fit_are_refused(shape: tuple[int | None, ...]) -> No
 
 @pytest.mark.parametrize(
     ("value", "dtype"),
-    [(2**31, "int32"), (-(2**31) - 1, "int32"), (-1, "uint8"), (256.0, "uint8")],
+    [
+        (2**31, "int32"),
+        (-(2**31) - 1, "int32"),
+        (-1, "uint8"),
+        (256.0, "uint8"),
+        (np.float32(2**31), "int32"),
+        (np.float32(2**32), "uint32"),
+        (np.float16(2**15), "int16"),
+    ],
 )
-def test_numbers_that_the_input_cannot_hold_are_refused(value: float, dtype: str) -> None:
+def test_numbers_that_the_input_cannot_hold_are_refused(value: Any, dtype: str) -> None:
     """No number becomes another one; the largest and the smallest that fit are taken."""
     held = np.iinfo(dtype)
     within = Table(x=np.array([held.min, held.max]))
     assert to_inputs(within, [Spec("x", (1,), dtype)]).ravel().tolist() == [held.min, held.max]
     with pytest.raises(InvalidSample, match=f"but input 'x' is .*that holds {held.min} to"):
-        to_inputs(Table(x=np.array([value, 0])), [Spec("x", (1,), dtype)])
+        to_inputs(Table(x=np.array([value, value * 0])), [Spec("x", (1,), dtype)])
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool"])
