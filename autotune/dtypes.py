@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-_ITEM_BYTES = {"string": 32, "bfloat16": 2}  # a guess, and what NumPy does not know
+# A guess, and what NumPy does not know.
+_ITEM_BYTES = {"string": 32, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1}
 
 
 def named(name: str) -> np.dtype[Any]:

@@ -151,7 +151,6 @@ def plan_capacity(
     if seed < 0:
         raise InvalidInput(f"seed must be 0 or more, but got {seed!r}.")
     service = Service(record)
-    overhead = overhead.of_rows(rows_per_request * service.row_bytes)
     terms = Terms(limit_s, quantile, rows_per_request, overhead, seed)
     setting, highest = best_setting(record, service, terms)
 

@@ -31,6 +31,7 @@ class Batcher:
         overhead: What Python adds, for each of these requests.
         draws: Which quantile of the call's time each call takes, in turn.
         room: How many may wait; the next comes only when one was taken.
+        together: How many requests each of these stands for.
 
     Attributes:
         counts: Requests in each batch, in the order that they start.
@@ -48,7 +49,9 @@ class Batcher:
         overhead: Overhead,
         draws: Sequence[int],
         room: float = math.inf,
+        together: int = 1,
     ) -> None:
+        self._together, self._join_s = together, rows * service.row_bytes * overhead.byte_s
         self._requests, self._rows = len(arrivals_s), rows
         self._schedule, self._service, self._overhead = schedule, service, overhead
         self._draws = draws
@@ -130,6 +133,8 @@ class Batcher:
         self._interpreter.take(now, count)
         self._taken += count
         self._flying_rows += count * self._rows
+        if count * self._together > 1:
+            now = self._interpreter.compute(now, count * self._join_s)
         heappush(self._flying, (self._run(now, count * self._rows), len(self.counts)))
         self._share_processors()
         self.counts.append(count)

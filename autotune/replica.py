@@ -21,7 +21,7 @@ FOLLOWED = 64
 IDLE = 1e-5  # of the time a request is there: two meet once in 100,000
 FULL_BATCHES = 400  # of each thread, to tell the capacity
 QUEUED = 2  # of them wait meanwhile
-IN_FLOOD = 8  # so many are followed for a batch there
+IN_FLOOD = 64  # so many are followed for a batch there, in which calls begin and end
 DRAWS = 65_521  # a prime, so that calls and arrivals never repeat together
 
 Floats = npt.NDArray[np.float64]
@@ -89,8 +89,7 @@ class Replica:
         self, service: Service, schedule: Schedule, overhead: Overhead, rows: int = 1, seed: int = 0
     ) -> None:
         self.schedule = schedule
-        self._service, self._rows, self._seed = service, rows, seed
-        self._overhead = overhead.of_rows(rows * service.row_bytes)
+        self._service, self._overhead, self._rows, self._seed = service, overhead, rows, seed
         self.capacity_per_s, self.call_share = self._when_full()
         self.idle_per_s = IDLE / service.times(1).mean(rows)
 
@@ -126,6 +125,7 @@ class Replica:
             self._overhead.times(together),
             draws.tolist(),
             room,
+            together,
         )
         batcher.run()
         return batcher

@@ -37,7 +37,8 @@ class Overhead(Struct, frozen=True, kw_only=True):
         answer_s: For each request, to join its rows to a batch and to hand its answer out.
         batch_s: For each batch.
         wake_s: Before whatever a thread does that slept, be it for want of work or of the lock.
-        byte_s: For each byte of a request's rows, to join them to a batch.
+        byte_s: For each byte of the rows of a batch, where it holds several requests: to join
+            them.
     """
 
     let_in_s: float
@@ -50,10 +51,6 @@ class Overhead(Struct, frozen=True, kw_only=True):
     def request_s(self) -> float:
         """Seconds for each request."""
         return self.let_in_s + self.answer_s
-
-    def of_rows(self, nbytes: int) -> Overhead:
-        """Return the same for requests of so many bytes: what it takes to join them is in it."""
-        return replace(self, answer_s=self.answer_s + nbytes * self.byte_s, byte_s=0.0)
 
     def times(self, together: int) -> Overhead:
         """Return the same for so many requests at once."""
@@ -192,16 +189,22 @@ class Service:
         """
         if self.processors is None:
             return 1.0
-        there, threads = self.processors
-        return max(1.0, (calls * threads + 1) / there)
+        return max(1.0, (self._threads(calls) + 1) / self.processors[0])
 
     def slower(self, calls: int, python_share: float) -> float:
         """How many times as long so many calls take beside Python, which computes so often."""
         if self.processors is None:
             return 1.0
-        there, threads = self.processors
-        alone = max(1.0, calls * threads / there)
+        alone = max(1.0, self._threads(calls) / self.processors[0])
         return 1 + python_share * (self.stretch(calls) / alone - 1)
+
+    def _threads(self, calls: int) -> float:
+        """How many threads want a processor for so many calls in flight.
+
+        Calls that leave their threads to the engine share its pool.
+        """
+        threads = self.processors[1] if self.processors else 0
+        return threads * (calls if self.recommendation.threads else min(calls, 1))
 
     def times(self, flights: int) -> Times:
         """Times of a call that starts with so many in flight, itself among them."""
@@ -212,12 +215,12 @@ class Service:
         return self._splitter.split(rows, self.recommendation.batch_size)
 
 
-def _processors(record: TuningRecord, chosen: Recommendation) -> tuple[float, float] | None:
+def _processors(record: TuningRecord, chosen: Recommendation) -> tuple[float, int] | None:
     machine = record.machine
     if machine is None or machine.device_kind != "cpu":
         return None
     there = min(machine.cpu_count, machine.cpu_quota or math.inf)
-    return there, chosen.threads or there
+    return there, chosen.threads or max(1, math.ceil(there))
 
 
 def _times_by_lane(record: TuningRecord) -> dict[Lane, dict[int, list[float]]]:

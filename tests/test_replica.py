@@ -174,7 +174,10 @@ def test_calls_and_python_share_the_processors(processors: int | None, expected:
 
 
 def test_rows_take_time_to_be_joined() -> None:
-    """Requests of five rows of forty bytes take two hundred times what a byte does."""
+    """Requests of five rows of forty bytes take two hundred times what a byte does.
+
+    One that fills a batch is joined to nothing.
+    """
     joining = Overhead(let_in_s=0.001, answer_s=0.002, batch_s=0.0, wake_s=0.0, byte_s=0.00003)
     outcomes = [timed(32, 1e-9)]
     record = replaced(record_of(Candidate(32), call_s=1e-9, outcomes=outcomes), model=MODEL)
@@ -182,3 +185,41 @@ def test_rows_take_time_to_be_joined() -> None:
     schedule = schedule_for(service.recommendation, record, 0.0)
     found = Replica(service, schedule, joining, rows=5).capacity_per_s
     assert found == pytest.approx(1 / 0.009, rel=0.01)
+    alone = Replica(service, schedule, joining, rows=32).capacity_per_s
+    assert alone == pytest.approx(1 / 0.003, rel=0.01)
+
+
+@pytest.mark.parametrize("threads", [1, None])
+def test_calls_without_threads_of_their_own_share_a_pool(threads: int | None) -> None:
+    """Three calls of a thread want three of eight processors, and a pool of eight all of them."""
+    way = Candidate(32, concurrency=3, threads=threads)
+    outcomes = [Measurement(way, (0.01,) * 3)]
+    record = replaced(record_of(way, outcomes=outcomes), machine=replaced(XEON, cpu_count=8))
+    expected = [9 / 8] * 2 if threads is None else [1.0, 1.0]
+    service = Service(record)
+    assert [service.stretch(calls) for calls in (1, 3)] == expected
+    assert service.slower(3, python_share=1.0) == expected[1]
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(0.5, 4.0), (1.5, 2.0)])
+def test_a_quota_is_shared_by_whole_threads(quota: float, expected: float) -> None:
+    """A call of all processors has one thread where there is half of one."""
+    record = record_of(Candidate(32), outcomes=[timed(32, 0.01)])
+    record = replaced(record, machine=replaced(XEON, cpu_count=8, cpu_quota=quota))
+    assert Service(record).stretch(1) == expected
+
+
+def test_the_capacity_hardly_depends_on_how_many_are_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where Python is slowed by calls that are short beside what it does for a batch."""
+    outcomes = [timed(n, 0.0004 + n * 1e-8, concurrency=3) for n in (1, 4_096)]
+    record = record_of(Candidate(4_096, concurrency=3), call_s=0.00044, outcomes=outcomes)
+    service = Service(replaced(record, machine=replaced(XEON, cpu_count=2)))
+    schedule = schedule_for(service.recommendation, record, None)
+    overhead = Overhead(let_in_s=5e-6, answer_s=4e-6, batch_s=2e-5, wake_s=7e-5)
+    found = Replica(service, schedule, overhead).capacity_per_s
+    monkeypatch.setattr(replica, "IN_FLOOD", 256)
+    monkeypatch.setattr(replica, "FULL_BATCHES", 100)
+    closer = Replica(service, schedule, overhead).capacity_per_s
+    assert found == pytest.approx(closer, rel=0.1)

@@ -132,7 +132,4 @@ def test_what_python_takes_is_told_apart() -> None:
     scaled = MEASURED.scaled_to(3 * MEASURED.request_s)
     assert scaled.let_in_s == pytest.approx(3 * MEASURED.let_in_s)
     assert scaled.batch_s == MEASURED.batch_s
-    assert scaled.of_rows(3_000) == scaled
-    joined = MEASURED.of_rows(3_000)
-    assert joined.answer_s == pytest.approx(MEASURED.answer_s + 3_000 * MEASURED.byte_s)
-    assert joined.of_rows(3_000) == joined
+    assert (MEASURED.byte_s > 0, scaled.byte_s) == (True, 0)
