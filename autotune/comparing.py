@@ -142,6 +142,7 @@ class Fit(Generic[Name]):
     def _settle(self) -> None:
         # What a neighbour slowed down is like nothing else.
         belief = self._believed.max(axis=1, initial=0.0)
+        belief[belief == 0] = 1.0  # a round without values
         weights, calm = self._believed, CALM * belief
         for sweep in range(SWEEPS + LAST_SWEEPS):
             self._solve(weights, calm)
@@ -150,7 +151,7 @@ class Fit(Generic[Name]):
             if sweep >= SWEEPS:
                 width = TUNING * self._measure_noise(residuals, weights, calm)
                 likeness = self._measure_likeness(weights, calm)
-                far = TUNING * max(self.noise, self.noise / math.sqrt(likeness))
+                far = TUNING * self.noise / math.sqrt(likeness)
             weights = self._believed * np.minimum(1.0, width / np.maximum(residuals, 1e-12))
             calm = likeness * belief * np.minimum(1.0, far / np.maximum(tides, 1e-12)) ** 2
         self._inverse = np.linalg.inv(self._matrix)

@@ -206,6 +206,18 @@ def test_nothing_is_fitted_to_nothing() -> None:
     assert (fit.levels, fit.tides) == ({}, [])
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_round_without_values_changes_nothing(alike: bool) -> None:
+    """A round that was broken off before anything came of it is no round."""
+    _, rounds = simulated(3, candidates=3, rounds=12)
+    fit = Fit(rounds, alike=alike)
+    broken = Fit([*rounds[:5], {}, *rounds[5:], {}], alike=alike)
+    assert broken.levels == pytest.approx(fit.levels, abs=1e-9)
+    assert broken.gap("0", "1").half_width == pytest.approx(fit.gap("0", "1").half_width)
+    nobody: Rounds = [{}, {}]
+    assert Fit(nobody).levels == {}
+
+
 def test_a_gap_has_two_sides() -> None:
     """By as much as one is ahead the other is behind."""
     _, rounds = simulated(0, candidates=3, rounds=6)
