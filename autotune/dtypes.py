@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 
-# A guess, and what NumPy does not know.
-_ITEM_BYTES = {"string": 32, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1}
+# Bytes of those that NumPy knows by another package only.
+_OTHERS = {"bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1}
+_STRING_BYTES = 32  # a guess
 
 
 def named(name: str) -> np.dtype[Any]:
-    """Return the dtype that Keras calls so; NumPy knows "bfloat16" by another package only."""
-    if name == "bfloat16":
+    """Return the dtype that Keras calls so."""
+    if name in _OTHERS:
         import ml_dtypes
 
-        name = ml_dtypes.bfloat16
+        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return found
     return np.dtype(name)
 
 
@@ -40,5 +42,6 @@ def row_bytes(shape: Sequence[int | None], dtype: str) -> int:
         >>> row_bytes((28, 28, 1), "float32")
         3136
     """
-    item = _ITEM_BYTES.get(dtype) or np.dtype(dtype).itemsize
+    others = _OTHERS | {"string": _STRING_BYTES}
+    item = others.get(dtype) or np.dtype(dtype).itemsize
     return item * math.prod(axis or 1 for axis in shape)

@@ -65,6 +65,8 @@ def _cast(values: Array, spec: Spec) -> Array:
             )
         return _as_text(values, spec)
     dtype = named(spec.dtype)
+    if values.dtype.name == "bfloat16":  # of which NumPy does not know that it holds numbers
+        values = values.astype(np.float32)
     try:
         values = values.astype(float) if values.dtype.kind in "OSU" else values
     except (TypeError, ValueError) as error:
@@ -88,7 +90,9 @@ def _cast(values: Array, spec: Spec) -> Array:
 
 def _check_range(values: Array, limits: np.iinfo[np.integer[Any]], spec: Spec) -> None:
     """Refuse numbers that an integer of the input cannot hold: it would hold others."""
-    low, high = values.min(initial=0).item(), values.max(initial=0).item()  # compared exactly
+    if not values.size:
+        return
+    low, high = values.min().item(), values.max().item()  # Python compares them exactly
     if low < limits.min or high > limits.max:
         raise InvalidSample(
             f"The table has numbers from {low} to {high}, but input {spec.name!r} is {spec}: "

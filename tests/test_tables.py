@@ -157,6 +157,24 @@ def test_numbers_that_the_input_cannot_hold_are_refused(value: Any, dtype: str) 
         to_inputs(Table(x=np.array([value, value * 0])), [Spec("x", (1,), dtype)])
 
 
+def test_the_message_tells_numbers_of_the_table() -> None:
+    """And no others: a zero that nobody wrote would be looked for."""
+    with pytest.raises(InvalidSample, match="numbers from 5 to 300, but"):
+        to_inputs(Table(x=np.array([5, 300])), [Spec("x", (1,), "uint8")])
+
+
+def test_bfloat16_numbers_are_held_to_the_same() -> None:
+    """NumPy knows them by another package, and not that they are numbers."""
+    import ml_dtypes
+
+    rows = np.array([1, 2], ml_dtypes.bfloat16)
+    assert to_inputs(Table(x=rows), [Spec("x", (1,), "int32")]).ravel().tolist() == [1, 2]
+    for wrong in (np.nan, 300):
+        column = np.array([wrong, 1], ml_dtypes.bfloat16)
+        with pytest.raises(InvalidSample, match=r"NaN cells|that holds 0 to 255"):
+            to_inputs(Table(x=column), [Spec("x", (1,), "uint8")])
+
+
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_integers_cannot_be_nan(dtype: str, value: float) -> None:
