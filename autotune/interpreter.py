@@ -86,3 +86,11 @@ class Interpreter:
             now = self._free_s = now + part_s
             seconds -= part_s
         return now
+
+    def go_on(self, now: float, seconds: float) -> float:
+        """Let the thread that computed until now compute on: it did not sleep, and has the lock."""
+        held_s = min(self.stretch * seconds, SWITCH_S) if self._free_s == now else 0.0
+        self.busy_s += held_s
+        self._free_s = max(self._free_s, now + held_s)
+        rest_s = seconds - held_s / self.stretch
+        return self.compute(now + held_s, rest_s) if rest_s > 0 else now + held_s

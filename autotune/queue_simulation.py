@@ -134,7 +134,7 @@ class Batcher:
         self._taken += count
         self._flying_rows += count * self._rows
         if count * self._together > 1:
-            now = self._interpreter.compute(now, count * self._join_s)
+            now = self._interpreter.go_on(now, count * self._join_s)
         heappush(self._flying, (self._run(now, count * self._rows), len(self.counts)))
         self._share_processors()
         self.counts.append(count)

@@ -189,6 +189,22 @@ def test_rows_take_time_to_be_joined() -> None:
     assert alone == pytest.approx(1 / 0.003, rel=0.01)
 
 
+def test_rows_that_take_next_to_no_time_to_be_joined_change_nothing() -> None:
+    """Who joins them has the interpreter's lock still, and need not wake again."""
+    plain = Overhead(let_in_s=5e-6, answer_s=4e-6, batch_s=2e-5, wake_s=7e-5)
+    outcomes = [timed(n, 0.0005, concurrency=3) for n in (1, 32)]
+    way = Candidate(32, concurrency=3)
+    record = replaced(record_of(way, call_s=0.0005, outcomes=outcomes), model=MODEL)
+    service = Service(record)
+    schedule = schedule_for(service.recommendation, record, None)
+    one, other = (
+        Replica(service, schedule, overhead) for overhead in (plain, replaced(plain, byte_s=1e-15))
+    )
+    assert one.capacity_per_s == pytest.approx(other.capacity_per_s, rel=0.005)
+    tails = [each.run(14_400, 20_000).quantile(0.99).value for each in (one, other)]
+    assert tails[0] == pytest.approx(tails[1], rel=0.01)
+
+
 @pytest.mark.parametrize("threads", [1, None])
 def test_calls_without_threads_of_their_own_share_a_pool(threads: int | None) -> None:
     """Three calls of a thread want three of eight processors, and a pool of eight all of them."""
