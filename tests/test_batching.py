@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autotune import Candidate, InvalidInput, InvalidSample, MicroBatcher, TunedPredictor
+from autotune.answers import Rows, join
 from tests.batchers import behind_door, doubler, numbered, record_of, serve, timed, together
 
 SERVING = Path(__file__).parents[1] / "docs" / "serving.md"
@@ -199,6 +201,24 @@ def test_rows_of_other_shapes_and_dtypes_never_share_a_batch() -> None:
     sharing = [{number % 3 for number in batch} for batch in watched.batches[seen + 1 :]]
     assert sharing
     assert all(len(kinds_of_batch) == 1 for kinds_of_batch in sharing)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "int32", "uint8", "bool", "bfloat16", "U9"]
+)
+@pytest.mark.parametrize("shape", [(3,), (501,), (20, 30), (0,)])
+def test_rows_are_joined_as_they_are(dtype: str, shape: tuple[int, ...]) -> None:
+    """Few numbers or many, next to each other or not, what NumPy knows and what it does not."""
+    import ml_dtypes
+
+    kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
+    whole = np.arange(6 * math.prod(shape)).reshape(6, *shape).astype(kind)
+    for parts in ((whole[:1], whole[1:3], whole[3:]), (whole[::2], whole[1::2])):
+        joined = join([Rows(part) for part in parts])
+        np.testing.assert_array_equal(joined, np.concatenate(parts))
+        assert joined.dtype == whole.dtype
+        assert joined.flags.writeable
+        assert not any(np.shares_memory(joined, part) for part in parts)
 
 
 def test_nested_rows_come_back_nested(two_by_two: Any) -> None:
