@@ -20,9 +20,9 @@ from autotune.workload import as_array, count_rows
 
 _log = logging.getLogger("autotune")
 
-LET_GO = (
-    500  # numbers in an array for which NumPy lets go of the lock (NPY_BEGIN_THREADS_THRESHOLDED)
-)
+# Numbers in an array beyond which NumPy lets go of the interpreter's lock to copy it
+# (NPY_BEGIN_THREADS_THRESHOLDED in its source).
+LET_GO = 500
 
 
 class Rows:
@@ -142,7 +142,7 @@ def _concatenated(part: Sequence[Array]) -> Array:
     plain = first.size > LET_GO and first.dtype.kind in "biuf"
     if not plain or not all(each.flags.c_contiguous for each in part):
         return np.concatenate(part)
-    joined = bytearray().join(part)  # type: ignore[arg-type]  # arrays are buffers
+    joined = bytearray().join(each.data for each in part)
     return np.frombuffer(joined, first.dtype).reshape(-1, *first.shape[1:])
 
 

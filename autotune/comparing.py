@@ -30,10 +30,9 @@ SWEEPS, LAST_SWEEPS = 5, 3
 DISTURBED = 0.1
 ALWAYS = 0.9  # share of disturbed blocks
 RIDGE = 1e-9  # keeps the equations solvable, whatever the weights
-CALM = 0.03  # weight of the guess that a round is like the others, until they have shown it,
-# and the most that it may weigh, in blocks: a machine is slow for several rounds in a row, which
-# no interval sees.
-MOST_CALM = 0.25
+# Weight, in blocks, of the guess that a round is like the others: until they have shown it, and at
+# most. A machine may be slow for several rounds in a row, which no interval sees.
+CALM, MOST_CALM = 0.03, 0.25
 LEAST_TIDE = 0.02  # standard deviation of what a machine does over minutes, as a log ratio
 LEAST_ROUNDS = 6  # before their spread tells anything
 
@@ -201,7 +200,8 @@ class Fit(Generic[Name]):
         """
         total = weights.sum(axis=1)
         told = total > 1
-        if not self._alike or self._free == LEAST_FREE or int(told.sum()) < LEAST_ROUNDS:
+        guessed = self._free == LEAST_FREE  # the noise
+        if not self._alike or guessed or int(told.sum()) < LEAST_ROUNDS:
             return CALM
         total, tides = total[told], self._tides[told]
         tides = tides * (1 + calm[told] / total)  # as they were without the guess

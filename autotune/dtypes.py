@@ -1,4 +1,4 @@
-"""Dtypes: by Keras's names, and which of them rows in one array may have."""
+"""Dtypes: by Keras's names, how many bytes rows of them take, and whose rows may share an array."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 # Bytes of those that NumPy knows by another package only.
 _OTHERS = {"bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1}
-_STRING_BYTES = 32  # a guess
+_ITEM_BYTES = _OTHERS | {"string": 32}  # of text it is a guess
 
 
 def named(name: str) -> np.dtype[Any]:
@@ -42,6 +42,5 @@ def row_bytes(shape: Sequence[int | None], dtype: str) -> int:
         >>> row_bytes((28, 28, 1), "float32")
         3136
     """
-    others = _OTHERS | {"string": _STRING_BYTES}
-    item = others.get(dtype) or np.dtype(dtype).itemsize
+    item = _ITEM_BYTES.get(dtype) or np.dtype(dtype).itemsize
     return item * math.prod(axis or 1 for axis in shape)

@@ -150,8 +150,8 @@ def plan_capacity(
             raise InvalidInput(f"{name} must be from 0 to {MOST:g}, but got {amount!r}.")
     if seed < 0:
         raise InvalidInput(f"seed must be 0 or more, but got {seed!r}.")
-    service = Service(record)
     terms = Terms(limit_s, quantile, rows_per_request, overhead, seed)
+    service = Service(record)
     setting, highest = best_setting(record, service, terms)
 
     def load_of(rate: float) -> Load:

@@ -25,10 +25,10 @@ class Batcher:
 
     Args:
         arrivals_s: When each comes, rising.
-        rows: Rows of each.
+        rows: Rows of a request.
         schedule: When a batch starts.
         service: How long it takes.
-        overhead: What Python adds, for each of these requests.
+        overhead: What Python adds, for each request.
         draws: Which quantile of the call's time each call takes, in turn.
         room: How many may wait; the next comes only when one was taken.
         together: How many requests each of these stands for.
@@ -51,9 +51,10 @@ class Batcher:
         room: float = math.inf,
         together: int = 1,
     ) -> None:
-        self._together, self._join_s = together, rows * service.row_bytes * overhead.byte_s
-        self._requests, self._rows = len(arrivals_s), rows
+        overhead = overhead.times(together)
+        self._requests, self._rows, self._together = len(arrivals_s), together * rows, together
         self._schedule, self._service, self._overhead = schedule, service, overhead
+        self._join_s = self._rows * service.row_bytes * overhead.byte_s
         self._draws = draws
         self._workers = service.flights
         self._came = self._taken = self._calls = self._crowd = self._flying_rows = 0

@@ -8,7 +8,7 @@ from autotune.standing import OFTEN, Standing
 
 MUCH = 2  # times the tolerance: by so much a larger batch may be better before it is closed
 ENOUGH = 4  # blocks of a candidate before a best guess may decide
-LOOKS = 1.5  # times as wide as at 95 %: whoever is out stays out, and is looked at after each round
+LOOKS = 1.5  # times as wide as at 95 %: each round is a chance to be out, and not timed again
 FAR = 0.8  # as a log ratio: more than a neighbour takes away, who halves the speed
 WELL_BEHIND = 0.1  # as a log ratio
 MOST_CALLS = 2_000  # a quantile that is not settled by then lies on its limit

@@ -119,10 +119,10 @@ class Replica:
         draws = np.random.default_rng([self._seed, 1]).integers(0, LEVELS, DRAWS)
         batcher = Batcher(
             arrivals_s.tolist(),
-            together * self._rows,
+            self._rows,
             self.schedule,
             self._service,
-            self._overhead.times(together),
+            self._overhead,
             draws.tolist(),
             room,
             together,

@@ -34,7 +34,7 @@ class Overhead(Struct, frozen=True, kw_only=True):
 
     Attributes:
         let_in_s: For each request, until it waits in the queue; on its caller's thread.
-        answer_s: For each request, to join its rows to a batch and to hand its answer out.
+        answer_s: For each request, to take it into a batch and to hand its answer out.
         batch_s: For each batch.
         wake_s: Before whatever a thread does that slept, be it for want of work or of the lock.
         byte_s: For each byte of the rows of a batch, where it holds several requests: to join

@@ -76,9 +76,8 @@ def _cast(values: Array, spec: Spec) -> Array:
             raise InvalidSample(
                 f"The table has empty or NaN cells, but input {spec.name!r} is {spec}."
             )
-        if (
-            np.abs(values).max(initial=0).item() >= EXACT
-        ):  # another number than the one that was written
+        # From there on it may be another number than the one that was written.
+        if np.abs(values).max(initial=0).item() >= EXACT:
             raise InvalidSample(
                 f"The table has numbers of 2**53 or more, which are not read exactly, but input "
                 f"{spec.name!r} is {spec}. Give them as integers: in .npy, .npz or .parquet."

@@ -130,3 +130,8 @@ def together(call: Callable[[int], object], numbers: Iterable[int]) -> None:
     numbers = tuple(numbers)
     with ThreadPoolExecutor(len(numbers)) as pool:
         list(pool.map(call, numbers))
+
+
+def workers() -> list[threading.Thread]:
+    """The threads of all batchers that are open."""
+    return [thread for thread in threading.enumerate() if "autotune-batcher" in thread.name]
