@@ -1,7 +1,7 @@
 """Plans against reality: the MicroBatcher at the planned setting, under open-loop Poisson load.
 
-    python -m tests.benchmarks.plan             # some half an hour
-    python -m tests.benchmarks.plan --short     # some five minutes: little tuning, short rounds
+    python -m tests.benchmarks.plan             # under an hour
+    python -m tests.benchmarks.plan --short     # some ten minutes: little tuning, short rounds
     python -m tests.benchmarks.plan --model digits
     python -m tests.benchmarks.plan --overhead  # ten seconds: what Python takes, for service.py
 
