@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from autotune.nesting import Nested, head
@@ -47,8 +48,12 @@ class Cutter:
             any_size: Splitter(way, outcomes, any_size=any_size) for any_size in (True, False)
         }
 
-    def split(self, rows: int, runner: Runner) -> tuple[int, ...]:
+    def split(self, rows: int, runner: Runner) -> tuple[slice, ...]:
         """Split rows that nothing follows into the batches that end soonest."""
+        ends = accumulate(self._sizes(rows, runner), initial=0)
+        return tuple(slice(start, end) for start, end in pairwise(ends))
+
+    def _sizes(self, rows: int, runner: Runner) -> tuple[int, ...]:
         limit = runner.at_most(self._pace.limit)
         return self._splitters[runner.any_size].split(rows, limit)
 
@@ -59,7 +64,7 @@ class Cutter:
         while start < rows:
             if self._pace.limit != limit:
                 limit = self._pace.limit
-                sizes = iter(self.split(rows - start, runner))
+                sizes = iter(self._sizes(rows - start, runner))
             size = next(sizes)
             yield start, size
             start += size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -128,23 +129,25 @@ class Joiner:
 
     Attributes:
         put: Takes the next array.
-        whole: Returns the rows; all must have been put.
     """
 
     def __init__(self, rows: int, first: Array) -> None:
         self._rows = rows
         self._parts: list[Array] = []
         self._done = 0
+        self._room: Array | None = None
         self.put: Callable[[Array], object] = self._parts.append
-        self.whole: Callable[[], Nested] = self._concatenated
         if rows * first.nbytes > FEW_BYTES * len(first) or first.dtype.kind not in "biufc":
             self._room = room_for(rows, first)
-            self.put, self.whole = self._copy, lambda: self._room
+            self.put = partial(self._copy, self._room)
 
-    def _copy(self, part: Array) -> None:
-        self._done = fill(self._room, self._done, part)
+    def _copy(self, room: Array, part: Array) -> None:
+        self._done = fill(room, self._done, part)
 
-    def _concatenated(self) -> Nested:
+    def whole(self) -> Nested:
+        """Return the rows; all must have been put."""
+        if self._room is not None:
+            return self._room
         try:
             return np.concatenate(self._parts)
         except ValueError:  # rows of different shapes: `join` says so

@@ -36,7 +36,7 @@ _log = logging.getLogger("autotune")
 LOOK_EVERY_S = 1.0  # at the memory that is free
 MOST_PLANS = 4096
 
-Plan = tuple[Runner, Sequence[int]]  # what runs rows of one shape, and in which batches
+Plan = tuple[Runner, Sequence[slice]]  # what runs rows of one shape, and in which batches
 
 
 class TunedPredictor:
@@ -193,8 +193,8 @@ class TunedPredictor:
 
     def _is_short(self, plan: Plan, x: Nested) -> bool:
         """Whether nothing needs to be arranged: one batch, or arrays run batch after batch."""
-        runner, sizes = plan
-        if len(sizes) == 1:
+        runner, spans = plan
+        if len(spans) == 1:
             return True
         in_turn = runner.is_plain and self._recommendation.concurrency == 1 and self._pace.at_ease
         return in_turn and isinstance(x, np.ndarray) and not mapped.is_mapped(x)
@@ -207,16 +207,17 @@ class TunedPredictor:
 
     def _follow(self, plan: Plan, x: Nested) -> Nested:
         """Run rows the way that was found for such; the usual case, with nothing left to ask."""
-        runner, sizes = plan
+        runner, spans = plan
         strict = self._crew.strict
-        if len(sizes) == 1:
-            outputs = runner.run(x, sizes[0], strict=strict)
-            self._counters.answered(sizes[0])
+        if len(spans) == 1:
+            rows = spans[0].stop
+            outputs = runner.run(x, rows, strict=strict)
+            self._counters.answered(rows)
             return outputs
         if time.monotonic() > self._look_after:
             self._look_at_memory()
-            sizes = self._cutter.split(len(x), runner)
-        outputs = runner.run_in_turn(x, sizes, strict=strict)
+            spans = self._cutter.split(len(x), runner)
+        outputs = runner.run_in_turn(x, spans, strict=strict)
         self._counters.answered(len(x))
         return outputs
 

@@ -95,32 +95,38 @@ class Runner:
         # Outside of the handler, which holds on to the frames of the failure and to their arrays.
         return self._run_halves(batch, rows)
 
-    def run_in_turn(self, x: Array, sizes: Sequence[int], *, strict: bool) -> Nested:
-        """Return the outputs of rows, run in batches of these sizes one after the other.
+    def run_in_turn(self, x: Array, spans: Sequence[slice], *, strict: bool) -> Nested:
+        """Return the outputs of rows, run in batches one after the other.
 
         As little as possible is done between batches: after a batch the processor's caches have
         lost all else, and each function costs some ten times what it costs when it is warm.
 
+        Args:
+            x: The rows.
+            spans: Where each batch begins and ends.
+            strict: As in `run`.
+
         Raises:
             Exception: As `run`.
         """
-        engine, first, joiner, start, size = self._engine, None, None, 0, sizes[0]
+        engine, first, joiner, start, span = self._engine, None, None, 0, spans[0]
         try:
-            first = engine(x[:size])
-            start = size
+            first = engine(x[span])
+            start = span.stop
             if isinstance(first, np.ndarray):
                 joiner = Joiner(len(x), first)
                 put = joiner.put
                 put(first)
-                for size in itertools.islice(sizes, 1, None):
-                    put(engine(x[start : start + size]))
-                    start += size
+                for span in spans[1:]:
+                    put(engine(x[span]))
+                start = len(x)
         except Exception as error:
-            if self._is_fatal(error, size, strict):
+            if self._is_fatal(error, span.stop - span.start, strict):
                 raise
+            start = max(start, span.start)
         if start:
-            whole = start == len(x)
-            self._note(sizes[0], len(sizes) if whole else _count(sizes, start))
+            done = len(spans) if start == len(x) else sum(each.stop <= start for each in spans)
+            self._note(spans[0].stop, done)
         rest = self._go_on(x, start, strict) if start < len(x) else ()
         if joiner is None:
             return join(itertools.chain((first,), rest) if start else rest, len(x))
@@ -188,8 +194,3 @@ def _pad(array: Array, size: int) -> Array:
     """Repeat the last row up to `size` rows: unlike zeros, it is surely valid."""
     more = np.broadcast_to(array[-1:], (size - len(array), *array.shape[1:]))
     return np.concatenate([array, more])
-
-
-def _count(sizes: Sequence[int], rows: int) -> int:
-    """How many of these batches are so many rows."""
-    return sum(end <= rows for end in itertools.accumulate(sizes))
