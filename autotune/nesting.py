@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,41 +116,21 @@ def join(parts: Iterable[Nested], rows: int, out: Nested = None) -> Nested:
     return structure.unflatten(rooms)
 
 
-class Joiner:
-    """Joins the arrays of batches that come one by one.
+def are_few(outputs: Nested) -> bool:
+    """Whether outputs may be held twice: in batches as they come, and joined at the end.
 
-    Few bytes are kept as they come and copied at the end, all in one go, which costs least
-    between two batches. Many are copied to their place at once, so that they are not held twice.
-
-    Args:
-        rows: How many rows there will be in all.
-        first: The first array, which is to be put as well.
-
-    Attributes:
-        put: Takes the next array.
+    To join all in one go costs least, but many bytes are to be copied to their place at once.
     """
+    plain = isinstance(outputs, np.ndarray) and outputs.dtype.kind in "biufc"
+    return plain and outputs.nbytes <= FEW_BYTES
 
-    def __init__(self, rows: int, first: Array) -> None:
-        self._rows = rows
-        self._parts: list[Array] = []
-        self._done = 0
-        self._room: Array | None = None
-        self.put: Callable[[Array], object] = self._parts.append
-        if rows * first.nbytes > FEW_BYTES * len(first) or first.dtype.kind not in "biufc":
-            self._room = room_for(rows, first)
-            self.put = partial(self._copy, self._room)
 
-    def _copy(self, room: Array, part: Array) -> None:
-        self._done = fill(room, self._done, part)
-
-    def whole(self) -> Nested:
-        """Return the rows; all must have been put."""
-        if self._room is not None:
-            return self._room
-        try:
-            return np.concatenate(self._parts)
-        except ValueError:  # rows of different shapes: `join` says so
-            return join(self._parts, self._rows)
+def concatenate(parts: Sequence[Array], rows: int) -> Nested:
+    """Join the outputs of batches that are all there; as `join`."""
+    try:
+        return np.concatenate(parts)
+    except ValueError:  # rows of different shapes: `join` says so
+        return join(parts, rows)
 
 
 def check_out(out: Nested, outputs: Nested, rows: int) -> None:

@@ -19,7 +19,7 @@ from autotune.cutting import Cutter, Part
 from autotune.fitting import Allowance
 from autotune.gathering import Done, check_rows, collect, collect_all
 from autotune.intake import is_source, pieces, rebatch
-from autotune.nesting import Nested
+from autotune.nesting import Nested, are_few, join
 from autotune.pace import Pace
 from autotune.records import Recommendation, TuningRecord
 from autotune.runner import Runner
@@ -36,7 +36,8 @@ _log = logging.getLogger("autotune")
 LOOK_EVERY_S = 1.0  # at the memory that is free
 MOST_PLANS = 4096
 
-Plan = tuple[Runner, Sequence[slice]]  # what runs rows of one shape, and in which batches
+# What runs rows of one shape, in which batches, and whether it is known that they have few outputs.
+Plan = tuple[Runner, Sequence[slice], bool]
 
 
 class TunedPredictor:
@@ -176,11 +177,13 @@ class TunedPredictor:
         arrays, rows, runner = self._ready(x)
         check_rows(out, rows)
         if out is None and not progress and rows:
-            plan = runner, self._cutter.split(rows, runner)
-            if self._is_short(plan, arrays):
-                if self._pace.at_ease and self._needs_no_look(x):
-                    self._keep(plan, x)
-                return self._follow(plan, arrays)
+            spans = self._cutter.split(rows, runner)
+            if self._is_short(runner, spans, arrays):
+                usual = self._pace.at_ease and self._needs_no_look(x)
+                outputs = self._follow((runner, spans, False), arrays)
+                if usual:
+                    self._keep((runner, spans, are_few(outputs)), x)
+                return outputs
         self._look_at_memory()
         parts, flights = self._cutter.cut(arrays, rows, runner), self._recommendation.concurrency
         if out is None and not progress and rows and flights > 1:
@@ -191,9 +194,8 @@ class TunedPredictor:
         self._counters.answered(rows)
         return outputs
 
-    def _is_short(self, plan: Plan, x: Nested) -> bool:
+    def _is_short(self, runner: Runner, spans: Sequence[slice], x: Nested) -> bool:
         """Whether nothing needs to be arranged: one batch, or arrays run batch after batch."""
-        runner, spans = plan
         if len(spans) == 1:
             return True
         in_turn = runner.is_plain and self._recommendation.concurrency == 1 and self._pace.at_ease
@@ -207,7 +209,7 @@ class TunedPredictor:
 
     def _follow(self, plan: Plan, x: Nested) -> Nested:
         """Run rows the way that was found for such; the usual case, with nothing left to ask."""
-        runner, spans = plan
+        runner, spans, few = plan
         strict = self._crew.strict
         if len(spans) == 1:
             rows = spans[0].stop
@@ -217,7 +219,10 @@ class TunedPredictor:
         if time.monotonic() > self._look_after:
             self._look_at_memory()
             spans = self._cutter.split(len(x), runner)
-        outputs = runner.run_in_turn(x, spans, strict=strict)
+        if few:
+            outputs = runner.run_in_turn(x, spans, strict=strict)
+        else:
+            outputs = join(runner.run_each(x, spans, strict=strict), len(x))
         self._counters.answered(len(x))
         return outputs
 

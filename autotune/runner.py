@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ import optree
 
 from autotune.engines import Engine, Session
 from autotune.errors import is_out_of_memory, one_line
-from autotune.nesting import Array, Joiner, Nested, head, join
+from autotune.nesting import Array, Nested, concatenate, head, join
 from autotune.pace import Pace
 from autotune.stats import Counters
 
@@ -96,7 +95,7 @@ class Runner:
         return self._run_halves(batch, rows)
 
     def run_in_turn(self, x: Array, spans: Sequence[slice], *, strict: bool) -> Nested:
-        """Return the outputs of rows, run in batches one after the other.
+        """Return the outputs of rows, run in batches one after the other; for few bytes of them.
 
         As little as possible is done between batches: after a batch the processor's caches have
         lost all else, and each function costs some ten times what it costs when it is warm.
@@ -109,43 +108,50 @@ class Runner:
         Raises:
             Exception: As `run`.
         """
-        engine, first, joiner, start, span = self._engine, None, None, 0, spans[0]
+        call, span = self._engine.__call__, spans[0]
+        parts: list[Nested] = []
+        put = parts.append
         try:
-            first = engine(x[span])
-            start = span.stop
-            if isinstance(first, np.ndarray):
-                joiner = Joiner(len(x), first)
-                put = joiner.put
-                put(first)
-                for span in spans[1:]:
-                    put(engine(x[span]))
-                start = len(x)
+            for span in spans:
+                put(call(x[span]))
         except Exception as error:
             if self._is_fatal(error, span.stop - span.start, strict):
                 raise
-            start = max(start, span.start)
-        if start:
-            done = len(spans) if start == len(x) else sum(each.stop <= start for each in spans)
-            self._note(spans[0].stop, done)
-        rest = self._go_on(x, start, strict) if start < len(x) else ()
-        if joiner is None:
-            return join(itertools.chain((first,), rest) if start else rest, len(x))
-        for part in rest:
-            joiner.put(part)
-        return joiner.whole()
+        if parts:
+            self._note(spans[0].stop, len(parts))
+        if len(parts) < len(spans):  # outside of the handler, as in `run`
+            parts += self.run_each(x, spans[len(parts) :], strict=strict)
+        return concatenate(parts, len(x))
+
+    def run_each(self, x: Array, spans: Sequence[slice], *, strict: bool) -> Iterator[Nested]:
+        """Yield the outputs of one batch after the other.
+
+        Where memory is short, all rows that are left are run in smaller batches.
+
+        Args:
+            x: The rows.
+            spans: Where each batch begins and ends; the last one's end is that of the rows.
+            strict: As in `run`.
+
+        Raises:
+            Exception: As `run`.
+        """
+        start = spans[0].start
+        for span in spans:
+            if not self._pace.at_ease:
+                break
+            yield self.run(x[span], span.stop - start, strict=strict)
+            start = span.stop
+        while start < len(x):
+            size = min(len(x) - start, self.at_most(self._pace.limit))
+            yield self.run(x[start : start + size], size, strict=strict)
+            start += size
 
     def _note(self, size: int, batches: int) -> None:
         """Take in that so many batches went well, the first of which had so many rows."""
         self._counters.ran(batches)
         if self._pace.is_news(size):
             self._pace.ran(size, self.at_most(self._pace.limit))
-
-    def _go_on(self, x: Array, start: int, strict: bool) -> Iterator[Nested]:
-        """Run the rows from `start` on, in batches as large as may be."""
-        while start < len(x):
-            size = min(len(x) - start, self.at_most(self._pace.limit))
-            yield self.run(x[start : start + size], size, strict=strict)
-            start += size
 
     def _is_fatal(self, error: Exception, rows: int, strict: bool) -> bool:
         """Whether there is no way around an error; if there is, step down."""
