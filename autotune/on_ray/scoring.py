@@ -19,6 +19,10 @@ from autotune.on_ray.tables import Arrangement, Columns, arrange
 from autotune.predictor import TunedPredictor
 from autotune.workload import Spec
 
+# Of a process at once, of which only one runs the predictor: another one has its rows fetched or its
+# outputs stored meanwhile.
+CALLS = 2
+
 
 def score(
     dataset: ray.data.Dataset,
@@ -93,7 +97,9 @@ def _pool(concurrency: int | tuple[int, int]) -> ray.data.ActorPoolStrategy:
             f"concurrency must be a whole number of at least 1, or two of them, the fewest and the "
             f"most, but got {concurrency!r}."
         )
-    return ray.data.ActorPoolStrategy(min_size=sizes[0], max_size=sizes[1])
+    return ray.data.ActorPoolStrategy(
+        min_size=sizes[0], max_size=sizes[1], max_concurrent_calls_per_actor=CALLS
+    )
 
 
 def _missing(budget_s: float | None) -> Missing | None:
