@@ -68,7 +68,7 @@ class Overhead(Struct, frozen=True, kw_only=True):
         return replace(self, let_in_s=let_in_s, answer_s=answer_s, byte_s=0.0)
 
 
-# By `python -m tests.benchmarks.plan --overhead` on two cores of an x86 server, Python 3.11, in the
+# By `python -m tests.benchmarks.plan_overhead` on two cores of an x86 server, Python 3.11, in the
 # middle of four runs between 3.7, 3.2, 6.6, 43 and 5.9, 5.4, 11, 92 microseconds; a batch takes
 # another 8 in the predictor (`python -m tests.benchmarks.predictor`). A byte took 0.1 to 0.4 ns.
 MEASURED = Overhead(let_in_s=4.8e-6, answer_s=4.2e-6, batch_s=17e-6, wake_s=69e-6, byte_s=0.35e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,9 +20,7 @@ from autotune.on_ray.tables import Arrangement, Columns, arrange
 from autotune.predictor import TunedPredictor
 from autotune.workload import Spec
 
-# Of a process at once, of which only one runs the predictor: another one has its rows fetched or its
-# outputs stored meanwhile.
-CALLS = 2
+CALLS = 2  # of a process at once: one has rows fetched or outputs stored while the other predicts
 
 
 def score(
@@ -98,7 +97,10 @@ def _pool(concurrency: int | tuple[int, int]) -> ray.data.ActorPoolStrategy:
             f"most, but got {concurrency!r}."
         )
     return ray.data.ActorPoolStrategy(
-        min_size=sizes[0], max_size=sizes[1], max_concurrent_calls_per_actor=CALLS
+        min_size=sizes[0],
+        max_size=sizes[1],
+        max_concurrent_calls_per_actor=CALLS,
+        enable_true_multi_threading=True,  # `Scorer` sees to it that one predicts at a time
     )
 
 
@@ -127,6 +129,7 @@ class Scorer:
         self._parcel = parcel
         self._arrangement = arrangement
         self._missing = missing
+        self._turn = threading.Lock()  # several calls would take the memory of several predictors
         self._predictor: TunedPredictor | None = None
         if missing is None:  # else it may need rows
             self._predictor = parcel.open(self)
@@ -134,7 +137,9 @@ class Scorer:
     def __call__(self, table: pa.Table) -> pa.Table:
         """Return a table with the predictions of its rows."""
         rows = self._arrangement.to_inputs(table)
-        if self._predictor is None:
-            assert self._missing is not None  # noqa: S101  else it was opened at once
-            self._predictor = self._missing.open(self._parcel, rows, self)
-        return self._arrangement.with_outputs(table, self._predictor.predict(rows))
+        with self._turn:
+            if self._predictor is None:
+                assert self._missing is not None  # noqa: S101  else it was opened at once
+                self._predictor = self._missing.open(self._parcel, rows, self)
+            outputs = self._predictor.predict(rows)
+        return self._arrangement.with_outputs(table, outputs)

@@ -101,9 +101,11 @@ def tasks(batcher: MicroBatcher, rows: Any, seconds: float) -> float:
     return asyncio.run(all_calls()) / (time.perf_counter() - start)
 
 
-def poisson(batcher: MicroBatcher, rows: Any, rate: float, seconds: float) -> tuple[Any, int]:
+def poisson(
+    batcher: MicroBatcher, rows: Any, rate: float, seconds: float, seed: int = 0
+) -> tuple[Any, int]:
     """Latencies of open-loop arrivals at `rate` a second, and how many were turned away."""
-    gaps = np.random.default_rng(0).exponential(1 / rate, max(200, int(rate * seconds)))
+    gaps = np.random.default_rng(seed).exponential(1 / rate, max(200, int(rate * seconds)))
     due_s = np.cumsum(gaps) + time.perf_counter() + 0.05
     finished = np.full(len(due_s), np.nan)
     shed = 0

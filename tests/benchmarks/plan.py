@@ -1,50 +1,55 @@
 """Plans against reality: the MicroBatcher at the planned setting, under open-loop Poisson load.
 
-    python -m tests.benchmarks.plan             # under an hour
-    python -m tests.benchmarks.plan --short     # some ten minutes: little tuning, short rounds
-    python -m tests.benchmarks.plan --model digits
-    python -m tests.benchmarks.plan --overhead  # ten seconds: what Python takes, for service.py
+    python -m tests.benchmarks.plan            # under an hour
+    python -m tests.benchmarks.plan --short    # some ten minutes: little tuning, few spells
+    python -m tests.benchmarks.plan --model digits --keep tunings/    # takes what is there
 
 Tunes three models whose calls take most of the time, then three where Python does, and plans each
 for a million requests of one row a second from its record alone. In a process that has run nothing
 else a MicroBatcher is set up as planned; requests come at shares of the rate that was planned for a
-replica, several times each; in the end as fast as they are let in, which is the limit that was
-planned. Latency counts from when a request was due. What sends the requests runs in the same
+replica, in spells of some seconds; in the end as fast as they are let in, which is the limit that
+was planned. Latency counts from when a request was due. What sends the requests runs in the same
 process, as a service would: the time that it takes for each, at that rate, is measured before, and
 is in what is predicted. Nothing else should run meanwhile.
+
+A plan holds for the machine as it was when the model was tuned. One that is shared is faster at one
+time and slower at another, so its speed is measured before and after each spell, by the predictor
+alone: rates and times are those of the machine as it was, and a spell in which it changed does not
+count. What all spells would say without that stands beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
-import gc
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
 import keras
 import numpy as np
-from msgspec.structs import replace
 
-from autotune import Candidate, MicroBatcher, TunedPredictor, load, tune
+from autotune import MicroBatcher, TunedPredictor, load, tune
 from autotune.plan import Plan, plan_capacity
 from autotune.replica import Replica
 from autotune.scheduling import schedule_for
-from autotune.service import MEASURED, Overhead, Service
-from tests.batchers import record_of
-from tests.benchmarks.batching import digits, poisson
+from autotune.service import Overhead, Service
+from tests.benchmarks.batching import digits, offline, poisson
 from tests.benchmarks.nets import attention, cnn, mlp, mobilenet, rows_for, unet
+from tests.benchmarks.plan_overhead import send, spare_the_collector, with_flood, with_sender
 
 RATE = 1e6
 LOADS = (0.3, 0.6, 0.8)
 ASKED_LATENCY, ASKED_LIMIT, ASKED_PLAN_S = 0.25, 0.10, 10.0
+SPEED_S = 0.5  # to see how fast the machine is at the moment
+CALM = 0.07  # by so much its speeds before and after a spell may differ
+MOST_TRIES = 3  # spells for each that is wanted: the others were no calm ones
 SIMULATED = 131_072  # requests
 # model, rows of the sample, limit of the 99 % quantile
 CASES: list[tuple[Callable[[], keras.Model], int, float]] = [
@@ -57,148 +62,70 @@ CASES: list[tuple[Callable[[], keras.Model], int, float]] = [
 ]
 
 
-class Instant:
-    """A predictor that takes no time, with a gate: what is left is the batcher's own time."""
+class Machine:
+    """How fast the machine is at the moment, as a share of what it was when the model was tuned.
 
-    def __init__(self, batch_size: int) -> None:
-        self.record = record_of(Candidate(batch_size))
-        self.recommendation = self.record.recommendation
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def open(self) -> None:
-        """Be ready, as it is."""
-
-    def predict(self, x: Any) -> Any:
-        """Return ten numbers of each row, when the gate is open."""
-        self.gate.wait()
-        return x[:, :10]
-
-
-def instant(batch_size: int, max_wait_s: float) -> tuple[Instant, MicroBatcher]:
-    """A batcher over such a predictor."""
-    predictor = Instant(batch_size)
-    return predictor, MicroBatcher(
-        cast(TunedPredictor, predictor), max_wait_s=max_wait_s, max_queue_rows=10**9
-    )
-
-
-def spare_the_collector() -> None:
-    """Keep what is there out of Python's collector, which else stops all; docs/serving.md."""
-    gc.collect()
-    gc.freeze()
-
-
-ROW = np.zeros((1, 10), np.float32)
-WIDE = np.ones((8_192, 784), np.float32)  # more than a processor's cache
-
-
-def let_in_s(requests: int = 20_000) -> float:
-    """Seconds of the processor to put a request in the queue; what others take does not count."""
-    _, batcher = instant(10**8, 3600.0)
-    batcher.submit(ROW)
-    start = time.thread_time()
-    for _ in range(requests):
-        batcher.submit(ROW)
-    spent = time.thread_time() - start
-    batcher.close(drain=False)
-    return spent / requests
-
-
-def backlog_s(batch_size: int, batches: int, rows: Any = ROW) -> float:
-    """Seconds of the processor for a batch out of many that wait."""
-    predictor, batcher = instant(batch_size, 0.0)
-    batcher.submit(rows[:1]).result()
-    predictor.gate.clear()
-    held = batcher.submit(rows[:1])
-    time.sleep(0.05)
-    done = threading.Event()
-    for index in range(batches * batch_size - 1):
-        batcher.submit(rows[index % len(rows)][None])
-    batcher.submit(rows[:1]).add_done_callback(lambda _: done.set())
-    start = time.process_time()
-    predictor.gate.set()
-    done.wait()
-    spent = time.process_time() - start
-    held.result()
-    batcher.close()
-    return spent / batches
-
-
-def alone_s(requests: int = 300) -> float:
-    """Seconds from a request to its answer where the thread slept and nothing disturbs."""
-    _, batcher = instant(1, 0.0)
-    took: list[float] = []
-    for _ in range(requests):
-        time.sleep(0.002)
-        done = threading.Event()
-        start = time.perf_counter()
-
-        def note(_: object, start: float = start, done: threading.Event = done) -> None:
-            took.append(time.perf_counter() - start)
-            done.set()
-
-        batcher.submit(ROW).add_done_callback(note)
-        done.wait()
-    batcher.close()
-    return float(np.quantile(took, 0.25))
-
-
-def measure_overhead(rounds: int = 7) -> Overhead:
-    """What Python takes here: medians of rounds. So many requests never wait in a service."""
-    gc.disable()  # their number is what the collector would take its time for
-    found = []
-    for _ in range(rounds):
-        small, large, wide = backlog_s(1, 2_000), backlog_s(256, 40), backlog_s(256, 40, WIDE)
-        answer_s = (large - small) / 255
-        byte_s = (wide - large) / (256 * WIDE[0].nbytes)
-        found.append((let_in_s(), answer_s, small - answer_s, alone_s(100), byte_s))
-    let_in, answer, batch, alone, byte = (median(each) for each in zip(*found, strict=True))
-    gc.enable()
-    wake = max(0.0, alone - let_in - answer - batch)
-    return Overhead(let_in_s=let_in, answer_s=answer, batch_s=batch, wake_s=wake, byte_s=byte)
-
-
-class Nowhere:
-    """A batcher, and a future, that have the answer at once: what is left is the sender's time."""
-
-    def submit(self, _: Any) -> Nowhere:
-        """Take rows."""
-        return self
-
-    def add_done_callback(self, call: Callable[[Any], object]) -> None:
-        """Call back at once."""
-        call(self)
-
-    def result(self) -> None:
-        """Return nothing."""
-
-
-def with_sender(rows: Any, requests_per_s: float = 20_000.0) -> Overhead:
-    """What Python takes for a request that is sent from here: the sender's time is in it.
-
-    The more there are, the less each takes: the sender has no need to sleep.
+    Args:
+        predictor: Runs many rows meanwhile.
+        rows: Some of them.
     """
-    nowhere = cast(MicroBatcher, Nowhere())
-    start = time.thread_time()
-    took, _ = poisson(nowhere, rows, requests_per_s, 1.0)
-    sender_s = (time.thread_time() - start) / len(took)
-    return replace(MEASURED, let_in_s=MEASURED.let_in_s + sender_s)
+
+    def __init__(self, predictor: TunedPredictor, rows: Any) -> None:
+        way, flights = predictor.recommendation, predictor.recommendation.concurrency
+        call_s = Service(predictor.record).times(flights).mean(way.batch_size)
+        self._predictor, self._tuned = predictor, flights * way.batch_size / call_s
+        least = 4 * way.batch_size * flights
+        self._rows = np.resize(rows, (max(least, len(rows)), *rows.shape[1:]))
+
+    def speed(self) -> float:
+        """Measure it."""
+        return offline(self._predictor, self._rows, SPEED_S) / self._tuned
 
 
-def with_flood(rows: Any, requests: int = 200_000) -> Overhead:
-    """The same for a sender who never sleeps, and looks at no clock."""
-    nowhere = cast(MicroBatcher, Nowhere())
-    start = time.thread_time()
-    send(nowhere, rows, requests)
-    sender_s = (time.thread_time() - start) / requests
-    return replace(MEASURED, let_in_s=MEASURED.let_in_s + sender_s)
+@dataclass(frozen=True, slots=True)
+class Spell:
+    """What was measured between two looks at the machine's speed.
+
+    Attributes:
+        found: Seconds of each request, or requests a second, as they were.
+        rows: Mean rows of a batch.
+        shed: How many were turned away.
+        before: The machine's speed before.
+        after: And after it.
+    """
+
+    found: Any
+    rows: float
+    shed: int
+    before: float
+    after: float
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether the machine's speed was the same."""
+        return abs(self.after / self.before - 1) <= CALM
+
+    @property
+    def speed(self) -> float:
+        """The machine's, meanwhile."""
+        return (self.before + self.after) / 2
 
 
-def send(batcher: MicroBatcher, rows: Any, requests: int) -> None:
-    """Send requests as fast as can be."""
-    for index in range(requests):
-        batcher.submit(rows[index % len(rows)][None])
+def calm_spells(measure: Callable[[], Spell], count: int) -> list[Spell]:
+    """Measure until there are so many calm spells, or three times as many in all; return all."""
+    spells: list[Spell] = []
+    while sum(spell.is_calm for spell in spells) < count and len(spells) < MOST_TRIES * count:
+        spells.append(measure())
+    return spells
+
+
+def _calm(spells: list[Spell]) -> list[Spell]:
+    """Those that count: the calm ones, or all where there is none."""
+    return [spell for spell in spells if spell.is_calm] or spells
+
+
+def _count(spells: list[Spell]) -> str:
+    return f"{sum(spell.is_calm for spell in spells)} of {len(spells)}"
 
 
 def flood(batcher: MicroBatcher, rows: Any, seconds: float) -> float:
@@ -229,36 +156,82 @@ def replica_of(predictor: TunedPredictor, plan: Plan, overhead: Overhead) -> Rep
 
 
 def against_load(
-    predictor: TunedPredictor,
-    plan: Plan,
-    rows: Any,
-    rounds: int,
-    seconds: float,
+    predictor: TunedPredictor, plan: Plan, rows: Any, count: int, seconds: float
 ) -> None:
-    """Print a line a load: predicted, and measured with the range of its rounds."""
+    """Print a line a load: predicted, and measured at the speed that the machine was tuned at.
+
+    A machine that is slower by a tenth gets a tenth fewer requests, and its times count for a tenth
+    less: the same queue, in slow motion.
+    """
+    machine = Machine(predictor, rows)
     for share in LOADS:
         rate = share * plan.requests_per_s
         run = replica_of(predictor, plan, with_sender(rows, rate)).run(rate, SIMULATED)
-        found = []
-        for _ in range(rounds):
-            with MicroBatcher(predictor, **cast(Any, plan.arguments)) as batcher:
-                poisson(batcher, rows, rate, 0.3)
-                before = batcher.figures
-                took, shed = poisson(batcher, rows, rate, seconds)
-                after = batcher.figures
-            size = (after.rows - before.rows) / (after.batches - before.batches)
-            found.append((*np.quantile(took, [0.5, 0.99]), size, shed))
-        middle, late, sizes, turned_away = zip(*found, strict=True)
+        with MicroBatcher(predictor, **cast(Any, plan.arguments)) as batcher:
+            poisson(batcher, rows, rate, 0.3)
+            spells = calm_spells(
+                lambda: loaded(batcher, machine, rows, rate, seconds),  # noqa: B023
+                count,
+            )
+        calm = _calm(spells)
+        steady = [spell.found * spell.speed for spell in calm]
+        late = [float(np.quantile(found, 0.99)) for found in steady]
+        middle = [float(np.quantile(found, 0.50)) for found in steady]
+        measured = float(np.quantile(np.concatenate(steady), 0.99))
+        raw = float(np.quantile(np.concatenate([spell.found for spell in spells]), 0.99))
         expected = run.quantile(0.99).value
-        verdict = abs(median(late) / expected - 1) <= ASKED_LATENCY
+        off = measured / expected - 1
         print(
             f"| {_name(predictor)} | {share:.0%} | {rate:,.0f} "
-            f"| {ms(run.quantile(0.5).value)} | {_range(middle)} "
-            f"| {ms(expected)} | {_range(late)} | {median(late) / expected - 1:+.0%} "
-            f"{'reached' if verdict else 'MISSED'} | {run.batch_rows:.1f} | {median(sizes):.1f} "
-            f"| {sum(turned_away)} |",
+            f"| {ms(run.quantile(0.5).value)} | {_range(median(middle), middle)} "
+            f"| {ms(expected)} | {_range(measured, late)} "
+            f"| {off:+.0%} {'reached' if abs(off) <= ASKED_LATENCY else 'MISSED'} "
+            f"| {ms(raw)} | {run.batch_rows:.1f} | {median(spell.rows for spell in calm):.1f} "
+            f"| {sum(spell.shed for spell in spells)} | {_count(spells)} |",
             flush=True,
         )
+
+
+def loaded(
+    batcher: MicroBatcher, machine: Machine, rows: Any, rate: float, seconds: float
+) -> Spell:
+    """A spell of requests that come at a rate, or at less where the machine is slower."""
+    before, start = machine.speed(), batcher.figures
+    took, shed = poisson(batcher, rows, rate * before, seconds, seed=start.requests)
+    end = batcher.figures
+    size = (end.rows - start.rows) / (end.batches - start.batches)
+    return Spell(took, size, shed, before, machine.speed())
+
+
+def against_limit(
+    predictor: TunedPredictor, plan: Plan, rows: Any, count: int, seconds: float
+) -> None:
+    """Print a line of the last table: the throughput limit, at the same speed of the machine."""
+    machine = Machine(predictor, rows)
+    endless = plan.arguments | {"max_queue_rows": 10**9}
+    with MicroBatcher(predictor, **cast(Any, endless)) as batcher:
+        flood(batcher, rows, 0.3)
+        spells = calm_spells(lambda: flooded(batcher, machine, rows, seconds), count)
+    found = [spell.found / spell.speed for spell in _calm(spells)]
+    raw = median(spell.found for spell in spells)
+    limit = replica_of(predictor, plan, with_flood(rows)).capacity_per_s
+    off = median(found) / limit - 1
+    verdict = "reached" if abs(off) <= ASKED_LIMIT else "MISSED"
+    print(
+        f"| {_name(predictor)} | {limit:,.0f} | {median(found):,.0f} "
+        f"({min(found):,.0f} to {max(found):,.0f}) | {off:+.0%} {verdict} | {raw:,.0f} "
+        f"| {_count(spells)} | {plan.saturates_first} |",
+        flush=True,
+    )
+
+
+def flooded(batcher: MicroBatcher, machine: Machine, rows: Any, seconds: float) -> Spell:
+    """A spell in which the queue is never empty."""
+    before = machine.speed()
+    found = flood(batcher, rows, seconds)
+    while batcher.figures.queue_rows:
+        time.sleep(0.01)
+    return Spell(found, 0.0, 0, before, machine.speed())
 
 
 def ms(seconds: float) -> str:
@@ -266,27 +239,8 @@ def ms(seconds: float) -> str:
     return f"{1e3 * seconds:.2f}"
 
 
-def _range(seconds: tuple[float, ...]) -> str:
-    return f"{ms(median(seconds))} ({ms(min(seconds))} to {ms(max(seconds))})"
-
-
-def against_limit(
-    predictor: TunedPredictor, plan: Plan, rows: Any, rounds: int, seconds: float
-) -> None:
-    """Print a line of the last table: the throughput limit."""
-    endless = plan.arguments | {"max_queue_rows": 10**9}
-    with MicroBatcher(predictor, **cast(Any, endless)) as batcher:
-        flood(batcher, rows, 0.3)
-        found = [flood(batcher, rows, seconds) for _ in range(rounds)]
-    limit = replica_of(predictor, plan, with_flood(rows)).capacity_per_s
-    off = median(found) / limit - 1
-    verdict = "reached" if abs(off) <= ASKED_LIMIT else "MISSED"
-    print(
-        f"| {_name(predictor)} | {limit:,.0f} | {median(found):,.0f} "
-        f"({min(found):,.0f} to {max(found):,.0f}) | {off:+.0%} {verdict} "
-        f"| {plan.saturates_first} |",
-        flush=True,
-    )
+def _range(seconds: float, of: list[float]) -> str:
+    return f"{ms(seconds)} ({ms(min(of))} to {ms(max(of))})"
 
 
 def _name(predictor: TunedPredictor) -> str:
@@ -304,7 +258,7 @@ def serve(what: str, folder: Path, limit_s: float, short: bool) -> None:
     plan = plan_capacity(predictor.record, RATE, limit_s, overhead=overhead)
     spent = time.perf_counter() - start
     spare_the_collector()
-    rounds, seconds = (2, 2.0) if short else (5, 10.0)
+    count, seconds = (2, 2.0) if short else (8, 4.0)
     if what == "plan":
         print(
             f"| {_name(predictor)} | {predictor.recommendation.candidate} | {plan.arguments} "
@@ -314,16 +268,26 @@ def serve(what: str, folder: Path, limit_s: float, short: bool) -> None:
             flush=True,
         )
     elif what == "load":
-        against_load(predictor, plan, rows, rounds, seconds)
+        against_load(predictor, plan, rows, count, seconds)
     else:
-        against_limit(predictor, plan, rows, rounds, seconds)
+        against_limit(predictor, plan, rows, count, seconds)
+
+
+def prepare(folder: Path, make: Callable[[], keras.Model], count: int, budget_s: float) -> None:
+    """Tune a model, unless that was done."""
+    if not folder.exists():
+        model = make()
+        rows = rows_for(model, count)
+        np.save(folder.with_suffix(".npy"), rows)
+        tune(model, rows, budget_s=budget_s).save(folder)
 
 
 HEADS = {
     "plan": "| model | tuned | setting | Python a request | a million requests/s | planned in |",
     "load": "| model | load | requests/s | p50 ms predicted | measured | p99 ms predicted "
-    "| measured | off | rows a batch predicted | measured | turned away |",
-    "limit": "| model | limit predicted, rows/s | measured | off | saturates first |",
+    "| measured | off | as it was | rows a batch predicted | measured | turned away | calm |",
+    "limit": "| model | limit predicted, rows/s | measured | off | as it was | calm "
+    "| saturates first |",
 }
 
 
@@ -331,27 +295,21 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--short", action="store_true")
-    parser.add_argument("--overhead", action="store_true")
     parser.add_argument("--model", action="append", help="by its name; repeat; by default all")
+    parser.add_argument("--keep", type=Path, help="a folder for the tunings, in place of a new one")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.overhead:
-        print(measure_overhead())
-        return
     if options.serve:
         what, folder, limit_s = options.serve
         serve(what, Path(folder), float(limit_s), options.short)
         return
-    with tempfile.TemporaryDirectory() as home:
-        cases = []
+    with tempfile.TemporaryDirectory() as new:
+        home, cases = options.keep or Path(new), []
+        home.mkdir(exist_ok=True)
         for make, count, limit_s in CASES:
-            if options.model and make.__name__ not in options.model:
-                continue
-            model = make()
-            folder, rows = Path(home) / model.name, rows_for(model, count)
-            np.save(folder.with_suffix(".npy"), rows)
-            tune(model, rows, budget_s=6.0 if options.short else 60.0).save(folder)
-            cases.append((folder, limit_s))
+            if not options.model or make.__name__ in options.model:
+                prepare(home / make.__name__, make, count, 6.0 if options.short else 60.0)
+                cases.append((home / make.__name__, limit_s))
         for what, head in HEADS.items():
             print(f"\n{head}\n{'|---' * (head.count('|') - 1)}|", flush=True)
             for folder, limit_s in cases:

@@ -44,7 +44,7 @@ def prepare(folder: Path, tuning_s: float) -> None:
 def serve(folder: Path, rounds: int, seconds: float) -> None:
     """Measure with those cores, in a process that has run nothing else; print a line."""
     from tests.benchmarks.batching import poisson
-    from tests.benchmarks.plan import with_sender
+    from tests.benchmarks.plan_overhead import with_sender
 
     predictor, rows = load(folder), np.load(folder.with_suffix(".npy"))
     predictor.predict(rows[:1])

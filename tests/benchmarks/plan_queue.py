@@ -23,7 +23,8 @@ from autotune.service import LEVELS, MEASURED, Service
 from autotune.units import format_seconds
 from tests.batchers import record_of
 from tests.benchmarks.batching import poisson
-from tests.benchmarks.plan import SIMULATED, Instant, ms, spare_the_collector
+from tests.benchmarks.plan import SIMULATED, ms
+from tests.benchmarks.plan_overhead import Instant, spare_the_collector
 
 
 class Sleeping(Instant):
