@@ -258,7 +258,7 @@ def serve(what: str, folder: Path, limit_s: float, short: bool) -> None:
     plan = plan_capacity(predictor.record, RATE, limit_s, overhead=overhead)
     spent = time.perf_counter() - start
     spare_the_collector()
-    count, seconds = (2, 2.0) if short else (8, 4.0)
+    count, seconds = (2, 2.0) if short else (6, 3.0)
     if what == "plan":
         print(
             f"| {_name(predictor)} | {predictor.recommendation.candidate} | {plan.arguments} "

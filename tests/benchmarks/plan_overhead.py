@@ -1,0 +1,214 @@
+"""What Python takes of a request beside the model: measured for `autotune.service.MEASURED`.
+
+    python -m tests.benchmarks.plan_overhead    # half a minute
+
+Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any, cast
+
+import numpy as np
+from msgspec.structs import replace
+
+from autotune import Candidate, MicroBatcher, TunedPredictor
+from autotune.service import MEASURED, Overhead
+from tests.batchers import record_of
+from tests.benchmarks.batching import digits, poisson
+from tests.benchmarks.nets import following, rows_for
+
+
+class Instant:
+    """A predictor that takes no time, with a gate: what is left is the batcher's own time."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.record = record_of(Candidate(batch_size))
+        self.recommendation = self.record.recommendation
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def open(self) -> None:
+        """Be ready, as it is."""
+
+    def predict(self, x: Any) -> Any:
+        """Return ten numbers of each row, when the gate is open."""
+        self.gate.wait()
+        return x[:, :10]
+
+
+def instant(batch_size: int, max_wait_s: float) -> tuple[Instant, MicroBatcher]:
+    """A batcher over such a predictor."""
+    predictor = Instant(batch_size)
+    return predictor, MicroBatcher(
+        cast(TunedPredictor, predictor), max_wait_s=max_wait_s, max_queue_rows=10**9
+    )
+
+
+def spare_the_collector() -> None:
+    """Keep what is there out of Python's collector, which else stops all; docs/serving.md."""
+    gc.collect()
+    gc.freeze()
+
+
+ROW = np.zeros((1, 10), np.float32)
+WIDE = np.ones((8_192, 784), np.float32)  # more than a processor's cache
+FLOODED = 256  # rows of a batch
+
+
+class Timed:
+    """A predictor whose calls are timed by the clock of the thread that makes them."""
+
+    def __init__(self, predictor: TunedPredictor) -> None:
+        self._predictor = predictor
+        self.record, self.recommendation = predictor.record, predictor.recommendation
+        self.spent_s = 0.0
+
+    def open(self) -> None:
+        """Open the predictor."""
+        self._predictor.open()
+
+    def predict(self, x: Any) -> Any:
+        """Predict; by one thread at a time."""
+        start = time.thread_time()
+        outputs = self._predictor.predict(x)
+        self.spent_s += time.thread_time() - start
+        return outputs
+
+
+def in_flood(predictor: TunedPredictor, rows: Any, batches: int = 400) -> tuple[float, float]:
+    """Seconds of the processor for a request of many, while a model runs: to let in, to answer.
+
+    Both take longer than one after the other: the threads take the interpreter's lock from each
+    other, and find each other's work in the processors' caches.
+    """
+    timed, size = Timed(predictor), predictor.recommendation.batch_size
+    with MicroBatcher(cast(TunedPredictor, timed), max_wait_s=0.0, max_queue_rows=10**9) as batcher:
+        batcher.submit(rows[:1]).result()
+        own_s, sent, start, model_s = 0.0, 1, time.process_time(), timed.spent_s
+        while sent < batches * size:
+            if sent - batcher.figures.answered > 8 * size:
+                time.sleep(0.0005)
+                continue
+            begin = time.thread_time()
+            send(batcher, rows, 4 * size)
+            own_s += time.thread_time() - begin
+            sent += 4 * size
+        batcher.submit(rows[:1]).result()
+        answer_s = time.process_time() - start - own_s - (timed.spent_s - model_s)
+    return own_s / sent, answer_s / sent
+
+
+def backlog_s(batch_size: int, batches: int, rows: Any = ROW) -> float:
+    """Seconds of the processor for a batch out of many that wait."""
+    predictor, batcher = instant(batch_size, 0.0)
+    batcher.submit(rows[:1]).result()
+    predictor.gate.clear()
+    held = batcher.submit(rows[:1])
+    time.sleep(0.05)
+    done = threading.Event()
+    for index in range(batches * batch_size - 1):
+        batcher.submit(rows[index % len(rows)][None])
+    batcher.submit(rows[:1]).add_done_callback(lambda _: done.set())
+    start = time.process_time()
+    predictor.gate.set()
+    done.wait()
+    spent = time.process_time() - start
+    held.result()
+    batcher.close()
+    return spent / batches
+
+
+def alone_s(requests: int = 300) -> float:
+    """Seconds from a request to its answer where the thread slept and nothing disturbs."""
+    _, batcher = instant(1, 0.0)
+    took: list[float] = []
+    for _ in range(requests):
+        time.sleep(0.0005)
+        done = threading.Event()
+        start = time.perf_counter()
+
+        def note(_: object, start: float = start, done: threading.Event = done) -> None:
+            took.append(time.perf_counter() - start)
+            done.set()
+
+        batcher.submit(ROW).add_done_callback(note)
+        done.wait()
+    batcher.close()
+    return float(np.quantile(took, 0.25))
+
+
+def measure_overhead(rounds: int = 7) -> Overhead:
+    """What Python takes here: medians of rounds. So many requests never wait in a service."""
+    model = digits()
+    images = rows_for(model, len(WIDE))
+    predictor = following(model, Candidate(FLOODED, "onnxruntime"))
+    predictor.predict(images[:FLOODED])
+    spare_the_collector()
+    gc.disable()  # their number is what the collector would take its time for
+    found = []
+    for _ in range(rounds):
+        small, large, wide = backlog_s(1, 2_000), backlog_s(256, 40), backlog_s(256, 40, WIDE)
+        batch_s = small - (large - small) / 255
+        byte_s = (wide - large) / (256 * WIDE[0].nbytes)
+        let_in_s, all_s = in_flood(predictor, images)
+        let_in_s -= sender_s(images)
+        answer_s = all_s - batch_s / FLOODED - byte_s * images[0].nbytes
+        found.append((let_in_s, answer_s, batch_s, alone_s(100) - small, byte_s))
+    let_in, answer, batch, wake, byte = (median(each) for each in zip(*found, strict=True))
+    gc.enable()
+    return Overhead(let_in_s=let_in, answer_s=answer, batch_s=batch, wake_s=wake, byte_s=byte)
+
+
+class Nowhere:
+    """A batcher, and a future, that have the answer at once: what is left is the sender's time."""
+
+    def submit(self, _: Any) -> Nowhere:
+        """Take rows."""
+        return self
+
+    def add_done_callback(self, call: Callable[[Any], object]) -> None:
+        """Call back at once."""
+        call(self)
+
+    def result(self) -> None:
+        """Return nothing."""
+
+
+def with_sender(rows: Any, requests_per_s: float = 20_000.0) -> Overhead:
+    """What Python takes for a request that is sent from here: the sender's time is in it.
+
+    The more there are, the less each takes: the sender has no need to sleep.
+    """
+    nowhere = cast(MicroBatcher, Nowhere())
+    start = time.thread_time()
+    took, _ = poisson(nowhere, rows, requests_per_s, 1.0)
+    sender_s = (time.thread_time() - start) / len(took)
+    return replace(MEASURED, let_in_s=MEASURED.let_in_s + sender_s)
+
+
+def with_flood(rows: Any) -> Overhead:
+    """The same for a sender who never sleeps, and looks at no clock."""
+    return replace(MEASURED, let_in_s=MEASURED.let_in_s + sender_s(rows))
+
+
+def sender_s(rows: Any, requests: int = 200_000) -> float:
+    """Seconds of such a sender's own for a request."""
+    start = time.thread_time()
+    send(cast(MicroBatcher, Nowhere()), rows, requests)
+    return (time.thread_time() - start) / requests
+
+
+def send(batcher: MicroBatcher, rows: Any, requests: int) -> None:
+    """Send requests as fast as can be."""
+    for index in range(requests):
+        batcher.submit(rows[index % len(rows)][None])
+
+
+if __name__ == "__main__":
+    print(measure_overhead())
