@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from autotune import artifact, mapped
@@ -130,7 +131,10 @@ class TunedPredictor:
                 self._take_what_there_is()
                 way = self._recommendation.candidate
                 runners = Runners(self._source, way, self._pace, self._counters)
-                self._allowance = Allowance(self._record, self._source.look_around().device)
+                followed = msgspec.structs.replace(
+                    self._record, recommendation=self._recommendation
+                )
+                self._allowance = Allowance(followed, self._source.look_around().device)
                 self._runners = runners
             return self._runners
 

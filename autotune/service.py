@@ -70,9 +70,8 @@ class Overhead(Struct, frozen=True, kw_only=True):
 
 # By `python -m tests.benchmarks.plan_overhead` on two cores of an x86 server, Python 3.11, in the
 # middle of three runs between 6.1, 7.6, 8.2, 41 and 7.3, 10, 13, 44 microseconds, in a flood of
-# requests to a small model; one after the other, without it, to let in takes 4.8 and to answer 4.2.
-# A batch takes another 8 in the predictor (`python -m tests.benchmarks.predictor`). A byte took 0.16
-# to 0.34 ns.
+# requests to a small model; alone, to let in takes 4.8 and to answer 4.2. A batch takes another 8
+# in the predictor (`python -m tests.benchmarks.predictor`). A byte took 0.16 to 0.34 ns.
 MEASURED = Overhead(let_in_s=6.2e-6, answer_s=8.9e-6, batch_s=16e-6, wake_s=43e-6, byte_s=0.22e-9)
 NOTHING = Overhead(let_in_s=0.0, answer_s=0.0, batch_s=0.0, wake_s=0.0)
 

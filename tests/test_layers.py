@@ -251,7 +251,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         12,
         "artifact crew cutting fallback fitting gathering intake mapped nesting pace records "
         "runner runners sources stats terminal",
-        "keras numpy",
+        "keras msgspec numpy",
     ),
     "batching": (13, "answers dispatching errors gauges nesting predictor scheduling", ""),
     "doctor": (13, "checkup report units", "rich"),

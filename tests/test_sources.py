@@ -168,6 +168,7 @@ def test_where_threads_cannot_be_set_any_more_the_best_without_is_taken(
     expected = mlp.predict(rows, verbose=0)
     np.testing.assert_allclose(predictor.predict(rows), expected, rtol=1e-4, atol=1e-6)
     assert predictor.recommendation.candidate == Candidate(32)
+    assert predictor.hold_to_memory() == 32, "held to the size of what cannot be run"
     assert "threads of one call cannot be set to 1 in this process any more" in caplog.text
 
 
