@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("autotune")
 
 LOOK_EVERY_S = 1.0  # at the memory that is free
-MOST_PLANS = 4096
+MOST_PLANS = 4096  # that are kept
+MOST_BATCHES = 64  # of one that is kept: for more there is time to find it again
 
 # What runs rows of one shape, in which batches, and whether it is known that they have few outputs.
 Plan = tuple[Runner, Sequence[slice], bool]
@@ -183,7 +184,7 @@ class TunedPredictor:
         if out is None and not progress and rows:
             spans = self._cutter.split(rows, runner)
             if self._is_short(runner, spans, arrays):
-                usual = self._pace.at_ease and self._needs_no_look(x)
+                usual = self._pace.at_ease and self._needs_no_look(x) and len(spans) <= MOST_BATCHES
                 outputs = self._follow((runner, spans, False), arrays)
                 if usual:
                     self._keep((runner, spans, are_few(outputs)), x)
@@ -277,6 +278,7 @@ class TunedPredictor:
         return self._runners is not None and self._runners.needs_no_look(x)
 
     def _run_all(self, inputs: Iterable[Ready]) -> Iterator[Done]:
+        self.open()  # which may find that it has to go by another recommendation
         return self._run(self._cutter.cut_all(inputs, self._look_at_memory))
 
     def _run(self, parts: Iterable[Part]) -> Iterator[Done]:

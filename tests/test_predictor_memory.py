@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import threading
@@ -69,6 +70,21 @@ def assert_doubled(predictor: TunedPredictor, first: int, count: int) -> None:
     """Every row has its own answer, in its place."""
     rows = numbered(first, count)
     np.testing.assert_array_equal(predictor.predict(rows), 2 * rows)
+
+
+def test_the_cut_of_a_long_call_is_not_kept(make: Callable[..., TunedPredictor]) -> None:
+    """Calls may have any number of rows, each with a cut of its own."""
+
+    def slices() -> int:
+        gc.collect()
+        return sum(type(each) is slice for each in gc.get_objects())
+
+    predictor = make(2)
+    assert_doubled(predictor, 0, 4)
+    before = slices()
+    for count in range(500, 505):
+        assert_doubled(predictor, 0, count)
+    assert slices() < before + 250
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 3])

@@ -157,8 +157,9 @@ def test_without_the_engines_package_the_next_best_is_taken(
     np.testing.assert_allclose(predictor.predict(rows), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("first", ["predict", "stream"])
 def test_where_threads_cannot_be_set_any_more_the_best_without_is_taken(
-    mlp: Any, rows: Any, caplog: pytest.LogCaptureFixture
+    mlp: Any, rows: Any, caplog: pytest.LogCaptureFixture, first: str
 ) -> None:
     """TensorFlow has begun in this process, with as many threads as it likes."""
     mlp.predict_on_batch(rows[:4])
@@ -166,8 +167,10 @@ def test_where_threads_cannot_be_set_any_more_the_best_without_is_taken(
     way = Candidate(16, concurrency=2, threads=1)
     predictor = TunedPredictor(record_of(way, mlp, *others), lambda: mlp, mlp.save)
     expected = mlp.predict(rows, verbose=0)
-    np.testing.assert_allclose(predictor.predict(rows), expected, rtol=1e-4, atol=1e-6)
+    answers = predictor.predict(rows) if first == "predict" else next(predictor.stream([rows]))
+    np.testing.assert_allclose(answers, expected, rtol=1e-4, atol=1e-6)
     assert predictor.recommendation.candidate == Candidate(32)
+    assert predictor.stats.largest_ran == min(32, len(rows)), "by the size of what cannot be run"
     assert predictor.hold_to_memory() == 32, "held to the size of what cannot be run"
     assert "threads of one call cannot be set to 1 in this process any more" in caplog.text
 

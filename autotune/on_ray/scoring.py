@@ -58,7 +58,7 @@ def score(
             many seconds, on rows of the dataset; None to do as on the device most like it.
         ray_options: Of `Dataset.map_batches`, such as `num_gpus`, `num_cpus`, `batch_size`,
             `memory`, `label_selector`, `runtime_env`, in place of those that follow from the
-            record.
+            record; `max_concurrency` is how many calls an actor has at once, of which one predicts.
 
     Returns:
         The dataset with the predictions.
@@ -75,20 +75,21 @@ def score(
     inputs = [Spec(each.name, each.shape, each.dtype) for each in info.inputs] if info else []
     arrangement = arrange(inputs, columns, output, keep)
     missing = _missing(tune_missing)
-    options = {"batch_size": rows_of_a_call(records), **ray_options}
+    options: dict[str, Any] = {"batch_size": rows_of_a_call(records), **ray_options}
+    calls = options.pop("max_concurrency", CALLS)
     if not {"num_cpus", "num_gpus"} & set(options):
         options |= resources(records)
     return dataset.map_batches(
         Scorer,
         fn_constructor_args=(pack(tuned, tuple(imports), unsafe), arrangement, missing),
         batch_format="pyarrow",  # what is kept stays as it is: NumPy has no empty cells
-        compute=_pool(concurrency),
+        compute=_pool(concurrency, calls),
         udf_modifying_row_count=False,
         **options,
     )
 
 
-def _pool(concurrency: int | tuple[int, int]) -> ray.data.ActorPoolStrategy:
+def _pool(concurrency: int | tuple[int, int], calls: int) -> ray.data.ActorPoolStrategy:
     sizes = concurrency if isinstance(concurrency, tuple) else (concurrency, concurrency)
     whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
     if len(sizes) != 2 or not whole or not 1 <= sizes[0] <= sizes[1]:
@@ -99,7 +100,7 @@ def _pool(concurrency: int | tuple[int, int]) -> ray.data.ActorPoolStrategy:
     return ray.data.ActorPoolStrategy(
         min_size=sizes[0],
         max_size=sizes[1],
-        max_concurrent_calls_per_actor=CALLS,
+        max_concurrent_calls_per_actor=calls,
         enable_true_multi_threading=True,  # `Scorer` sees to it that one predicts at a time
     )
 

@@ -140,7 +140,10 @@ def flood(batcher: MicroBatcher, rows: Any, seconds: float) -> float:
             continue
         send(batcher, rows, enough)
         sent += enough
-    return (batcher.figures.answered - before) / (now - start)
+    found = (batcher.figures.answered - before) / (now - start)
+    while batcher.figures.answered < sent:  # what is measured next is to be alone
+        time.sleep(0.001)
+    return found
 
 
 def replica_of(predictor: TunedPredictor, plan: Plan, overhead: Overhead) -> Replica:
@@ -229,8 +232,6 @@ def flooded(batcher: MicroBatcher, machine: Machine, rows: Any, seconds: float) 
     """A spell in which the queue is never empty."""
     before = machine.speed()
     found = flood(batcher, rows, seconds)
-    while batcher.figures.queue_rows:
-        time.sleep(0.01)
     return Spell(found, 0.0, 0, before, machine.speed())
 
 
@@ -305,7 +306,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as new:
         home, cases = options.keep or Path(new), []
-        home.mkdir(exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
         for make, count, limit_s in CASES:
             if not options.model or make.__name__ in options.model:
                 prepare(home / make.__name__, make, count, 6.0 if options.short else 60.0)

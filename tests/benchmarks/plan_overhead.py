@@ -90,7 +90,7 @@ def in_flood(predictor: TunedPredictor, rows: Any, batches: int = 400) -> tuple[
     timed, size = Timed(predictor), predictor.recommendation.batch_size
     with MicroBatcher(cast(TunedPredictor, timed), max_wait_s=0.0, max_queue_rows=10**9) as batcher:
         batcher.submit(rows[:1]).result()
-        own_s, sent, start, model_s = 0.0, 1, time.process_time(), timed.spent_s
+        own_s, sent, start_s, model_s = 0.0, 1, others_s(), timed.spent_s
         while sent < batches * size:
             if sent - batcher.figures.answered > 8 * size:
                 time.sleep(0.0005)
@@ -100,8 +100,23 @@ def in_flood(predictor: TunedPredictor, rows: Any, batches: int = 400) -> tuple[
             own_s += time.thread_time() - begin
             sent += 4 * size
         batcher.submit(rows[:1]).result()
-        answer_s = time.process_time() - start - own_s - (timed.spent_s - model_s)
+        answer_s = others_s() - start_s - (timed.spent_s - model_s)
     return own_s / sent, answer_s / sent
+
+
+def others_s() -> float:
+    """Seconds of the processor that all threads but this one had."""
+    return time.process_time() - time.thread_time()
+
+
+def let_in_alone_s(requests: int = 20_000) -> float:
+    """Seconds of the processor to put a request in the queue, while nobody else computes."""
+    _, batcher = instant(10**8, 3600.0)
+    start = time.thread_time()
+    send(batcher, ROW, requests)
+    spent = time.thread_time() - start
+    batcher.close(drain=False)
+    return spent / requests
 
 
 def backlog_s(batch_size: int, batches: int, rows: Any = ROW) -> float:
@@ -147,7 +162,7 @@ def measure_overhead(rounds: int = 7) -> Overhead:
     """What Python takes here: medians of rounds. So many requests never wait in a service."""
     model = digits()
     images = rows_for(model, len(WIDE))
-    predictor = following(model, Candidate(FLOODED, "onnxruntime"))
+    predictor = following(model, Candidate(FLOODED, "onnxruntime", threads=1))
     predictor.predict(images[:FLOODED])
     spare_the_collector()
     gc.disable()  # their number is what the collector would take its time for
@@ -159,7 +174,8 @@ def measure_overhead(rounds: int = 7) -> Overhead:
         let_in_s, all_s = in_flood(predictor, images)
         let_in_s -= sender_s(images)
         answer_s = all_s - batch_s / FLOODED - byte_s * images[0].nbytes
-        found.append((let_in_s, answer_s, batch_s, alone_s(100) - small, byte_s))
+        wake_s = max(0.0, alone_s(100) - let_in_alone_s() - small)
+        found.append((let_in_s, answer_s, batch_s, wake_s, byte_s))
     let_in, answer, batch, wake, byte = (median(each) for each in zip(*found, strict=True))
     gc.enable()
     return Overhead(let_in_s=let_in, answer_s=answer, batch_s=batch, wake_s=wake, byte_s=byte)
