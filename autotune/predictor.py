@@ -36,9 +36,10 @@ _log = logging.getLogger("autotune")
 
 LOOK_EVERY_S = 1.0  # at the memory that is free
 MOST_PLANS = 4096  # that are kept
-MOST_BATCHES = 64  # of one that is kept: for more there is time to find it again
+MOST_BATCHES = 64  # whose spans are kept: for those of more there is time to find them again
 
-# What runs rows of one shape, in which batches, and whether it is known that they have few outputs.
+# What runs rows of one shape, in which batches (none where that is to be found again), and whether
+# it is known that they have few outputs.
 Plan = tuple[Runner, Sequence[slice], bool]
 
 
@@ -184,10 +185,11 @@ class TunedPredictor:
         if out is None and not progress and rows:
             spans = self._cutter.split(rows, runner)
             if self._is_short(runner, spans, arrays):
-                usual = self._pace.at_ease and self._needs_no_look(x) and len(spans) <= MOST_BATCHES
+                usual = self._pace.at_ease and self._needs_no_look(x)
                 outputs = self._follow((runner, spans, False), arrays)
                 if usual:
-                    self._keep((runner, spans, are_few(outputs)), x)
+                    kept = spans if len(spans) <= MOST_BATCHES else ()
+                    self._keep((runner, kept, are_few(outputs)), x)
                 return outputs
         self._look_at_memory()
         parts, flights = self._cutter.cut(arrays, rows, runner), self._recommendation.concurrency
@@ -221,7 +223,7 @@ class TunedPredictor:
             outputs = runner.run(x, rows, strict=strict)
             self._counters.answered(rows)
             return outputs
-        if time.monotonic() > self._look_after:
+        if not spans or time.monotonic() > self._look_after:
             self._look_at_memory()
             spans = self._cutter.split(len(x), runner)
         if few:
@@ -234,8 +236,8 @@ class TunedPredictor:
     def stream(self, batches: Iterable[Any], *, progress: bool = False) -> Iterator[Nested]:
         """Predict one piece of input after the other.
 
-        With one batch in flight no piece is taken before the one before it was answered; with
-        several, so many batches and one more are taken ahead.
+        The model is opened at once. With one batch in flight no piece is taken before the one
+        before it was answered; with several, so many batches and one more are taken ahead.
 
         Args:
             batches: Pieces of any number of rows, each as `predict` takes them: they need not

@@ -154,6 +154,7 @@ def test_who_tunes_is_asked_once_unless_it_is_lost() -> None:
     ("options", "message"),
     [
         ({"concurrency": 0}, "concurrency must be a whole number of at least 1"),
+        ({"max_concurrency": 0}, "max_concurrency must be a whole number of at least 1"),
         ({"concurrency": (3, 2)}, r"the fewest and the most, but got \(3, 2\)"),
         ({"tune_missing": 0}, "tune_missing must be a positive number of seconds, but got 0"),
         ({"columns": {"z": "x"}}, r"for each input of the model \(x\)"),

@@ -74,16 +74,16 @@ def score(
     info = records[0].model
     inputs = [Spec(each.name, each.shape, each.dtype) for each in info.inputs] if info else []
     arrangement = arrange(inputs, columns, output, keep)
-    missing = _missing(tune_missing)
     options: dict[str, Any] = {"batch_size": rows_of_a_call(records), **ray_options}
-    calls = options.pop("max_concurrency", CALLS)
+    compute = _pool(concurrency, options.pop("max_concurrency", CALLS))
+    missing = _missing(tune_missing)
     if not {"num_cpus", "num_gpus"} & set(options):
         options |= resources(records)
     return dataset.map_batches(
         Scorer,
         fn_constructor_args=(pack(tuned, tuple(imports), unsafe), arrangement, missing),
         batch_format="pyarrow",  # what is kept stays as it is: NumPy has no empty cells
-        compute=_pool(concurrency, calls),
+        compute=compute,
         udf_modifying_row_count=False,
         **options,
     )
@@ -91,11 +91,14 @@ def score(
 
 def _pool(concurrency: int | tuple[int, int], calls: int) -> ray.data.ActorPoolStrategy:
     sizes = concurrency if isinstance(concurrency, tuple) else (concurrency, concurrency)
-    whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
-    if len(sizes) != 2 or not whole or not 1 <= sizes[0] <= sizes[1]:
+    if len(sizes) != 2 or not all(map(_is_count, sizes)) or not sizes[0] <= sizes[1]:
         raise InvalidInput(
             f"concurrency must be a whole number of at least 1, or two of them, the fewest and the "
             f"most, but got {concurrency!r}."
+        )
+    if not _is_count(calls):
+        raise InvalidInput(
+            f"max_concurrency must be a whole number of at least 1, but got {calls!r}."
         )
     return ray.data.ActorPoolStrategy(
         min_size=sizes[0],
@@ -103,6 +106,10 @@ def _pool(concurrency: int | tuple[int, int], calls: int) -> ray.data.ActorPoolS
         max_concurrent_calls_per_actor=calls,
         enable_true_multi_threading=True,  # `Scorer` sees to it that one predicts at a time
     )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _missing(budget_s: float | None) -> Missing | None:

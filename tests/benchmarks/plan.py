@@ -129,20 +129,25 @@ def _count(spells: list[Spell]) -> str:
 
 
 def flood(batcher: MicroBatcher, rows: Any, seconds: float) -> float:
-    """Requests a second where the queue is never empty."""
-    enough = 4 * batcher.batch_size
-    end = time.perf_counter() + seconds
-    before, start = batcher.figures.answered, time.perf_counter()
-    sent = batcher.figures.requests
-    while (now := time.perf_counter()) < end:
+    """Requests a second where the queue is never empty; what was sent is answered at the end."""
+    enough, first = 4 * batcher.batch_size, batcher.figures
+    send(batcher, rows, enough)
+    while (
+        begin := batcher.figures
+    ).answered == first.answered:  # from then on all is busy
+        time.sleep(0.0001)
+    start, sent = time.perf_counter(), begin.requests
+    while time.perf_counter() < start + seconds:
         if sent - batcher.figures.answered > 2 * enough:
             time.sleep(0.0005)
             continue
         send(batcher, rows, enough)
         sent += enough
-    found = (batcher.figures.answered - before) / (now - start)
-    while batcher.figures.answered < sent:  # what is measured next is to be alone
+    found = (batcher.figures.answered - begin.answered) / (time.perf_counter() - start)
+    while (left := batcher.figures).queue_rows or left.flying_rows:
         time.sleep(0.001)
+    if left.failed:
+        raise SystemExit(f"{left.failed} requests failed: the rate of the others says nothing.")
     return found
 
 
