@@ -132,9 +132,7 @@ def flood(batcher: MicroBatcher, rows: Any, seconds: float) -> float:
     """Requests a second where the queue is never empty; what was sent is answered at the end."""
     enough, first = 4 * batcher.batch_size, batcher.figures
     send(batcher, rows, enough)
-    while (
-        begin := batcher.figures
-    ).answered == first.answered:  # from then on all is busy
+    while (begin := batcher.figures).answered == first.answered:  # from then on all is busy
         time.sleep(0.0001)
     start, sent = time.perf_counter(), begin.requests
     while time.perf_counter() < start + seconds:
