@@ -68,11 +68,11 @@ class Overhead(Struct, frozen=True, kw_only=True):
         return replace(self, let_in_s=let_in_s, answer_s=answer_s, byte_s=0.0)
 
 
-# By `python -m tests.benchmarks.plan_overhead` on two cores of an x86 server, Python 3.11, in the
-# middle of three runs between 6.1, 7.6, 8.2, 41 and 7.3, 10, 13, 44 microseconds, in a flood of
-# requests to a small model; alone, to let in takes 4.8 and to answer 4.2. A batch takes another 8
-# in the predictor (`python -m tests.benchmarks.predictor`). A byte took 0.16 to 0.34 ns.
-MEASURED = Overhead(let_in_s=6.2e-6, answer_s=8.9e-6, batch_s=16e-6, wake_s=43e-6, byte_s=0.22e-9)
+# By `python -m tests.benchmarks.plan_overhead` on two cores of an x86 server, Python 3.11, in a
+# flood of requests to a small model: in the middle of six runs in two hours, between 5.2, 5.4, 7.7,
+# 16 and 7.3, 9.1, 13, 39 microseconds; alone, to let in takes 4.8 and to answer 4.2. A batch takes
+# another 8 in the predictor (`python -m tests.benchmarks.predictor`). A byte took 0.15 to 0.34 ns.
+MEASURED = Overhead(let_in_s=6.1e-6, answer_s=7.0e-6, batch_s=17e-6, wake_s=30e-6, byte_s=0.2e-9)
 NOTHING = Overhead(let_in_s=0.0, answer_s=0.0, batch_s=0.0, wake_s=0.0)
 
 
