@@ -10,14 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from autotune import artifact, fingerprint
+from autotune import TunedPredictor, artifact, fingerprint
 from autotune.errors import InvalidInput, InvalidRecord
 from tests.rays import ON_RAY, workers
 from tests.tunings import L4, tuned_on
@@ -84,6 +86,40 @@ def test_each_row_has_its_own_prediction(exported: tuple[Path, Any]) -> None:
     folder, model = exported
     scored = on_ray.score(numbered(blocks=4), folder)
     assert check(scored, model) == {"id", "x", "prediction"}
+
+
+def test_calls_of_an_actor_predict_one_at_a_time(
+    exported: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes the memory of the tuned batches in flight; and each has its own answer."""
+    from autotune.on_ray import scoring
+    from autotune.on_ray.packing import pack
+    from autotune.on_ray.tables import arrange
+
+    folder, model = exported
+    predict, inside, most = TunedPredictor.predict, 0, 0
+
+    def watched(predictor: TunedPredictor, x: Any) -> Any:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.02)
+        outputs = predict(predictor, x)
+        inside -= 1
+        return outputs
+
+    monkeypatch.setattr(TunedPredictor, "predict", watched)
+    monkeypatch.setattr(scoring, "leave_threads_to_the_engine", lambda: None)  # this is no actor
+    scorer = scoring.Scorer(pack(folder), arrange([], None, "prediction", ["id"]), None)
+    parts = np.split(np.arange(40), 4)
+    tables = [make_rows(pa.table({"id": part})) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        scored = list(pool.map(scorer, tables))
+    assert most == 1
+    for part, table in zip(parts, scored, strict=True):
+        found = table["prediction"].combine_chunks().to_numpy_ndarray()
+        expected = model.predict(features_of(part), verbose=0)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_killed_actors_lose_no_row_and_double_none(exported: tuple[Path, Any]) -> None:

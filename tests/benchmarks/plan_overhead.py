@@ -127,8 +127,7 @@ def backlog_s(batch_size: int, batches: int, rows: Any = ROW) -> float:
     held = batcher.submit(rows[:1])
     time.sleep(0.05)
     done = threading.Event()
-    for index in range(batches * batch_size - 1):
-        batcher.submit(rows[index % len(rows)][None])
+    send(batcher, rows, batches * batch_size - 1)
     batcher.submit(rows[:1]).add_done_callback(lambda _: done.set())
     start = time.process_time()
     predictor.gate.set()
@@ -204,8 +203,8 @@ def with_sender(rows: Any, requests_per_s: float = 20_000.0) -> Overhead:
     nowhere = cast(MicroBatcher, Nowhere())
     start = time.thread_time()
     took, _ = poisson(nowhere, rows, requests_per_s, 1.0)
-    sender_s = (time.thread_time() - start) / len(took)
-    return replace(MEASURED, let_in_s=MEASURED.let_in_s + sender_s)
+    own_s = (time.thread_time() - start) / len(took)
+    return replace(MEASURED, let_in_s=MEASURED.let_in_s + own_s)
 
 
 def with_flood(rows: Any) -> Overhead:
