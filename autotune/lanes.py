@@ -125,9 +125,16 @@ def _seconds(standing: Standing, candidate: Candidate) -> float:
 
 def _looks(standing: Standing, bounds: Bounds, lane: Lane, size: int) -> list[Candidate]:
     """The first sizes of a lane; and any of which only disturbed blocks are known."""
-    tried = _line(standing, lane)
-    if standing.of_lane(lane):
-        return [c for c in tried if not standing.times_tried(c)]
+    tried = set(standing.of_lane(lane))
+    again = [c for c in _line(standing, lane) if not standing.times_tried(c)]
+    first = _first_sizes(standing, bounds, lane, size)
+    if len(tried) >= len(first):
+        return again
+    # A round has room for a few, and ends early where something disturbs it.
+    return [*again, *(at(lane, n) for n in first if n not in tried)]
+
+
+def _first_sizes(standing: Standing, bounds: Bounds, lane: Lane, size: int) -> list[int]:
     # No forecast looks further than a doubling of what was in flight together.
     most = 2 * max(c.batch_size * c.concurrency for c in standing.levels) // lane[1]
     size = size if size <= most else _rung_below(most, standing.goal)
@@ -135,7 +142,7 @@ def _looks(standing: Standing, bounds: Bounds, lane: Lane, size: int) -> list[Ca
     while not bounds.allow(lane, small) and small > standing.goal.min_batch_size:
         small = _rung_below(small / 2, standing.goal)
     sizes = dict.fromkeys((_rung_below(small / APART, standing.goal), small, size))
-    return [at(lane, n) for n in sizes if bounds.allow(lane, n)]
+    return [n for n in sizes if bounds.allow(lane, n)]
 
 
 def _steps(standing: Standing, bounds: Bounds, lane: Lane) -> list[Candidate]:

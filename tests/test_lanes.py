@@ -94,6 +94,13 @@ def test_a_look_that_was_disturbed_is_taken_again() -> None:
     assert wanted(standing_of(rounds)) == [Candidate(64, "compiled")]
 
 
+def test_a_look_that_was_cut_short_goes_on() -> None:
+    """A round ends at the first block that something disturbs: what it left out is still wanted."""
+    begun = [timed(256, 256 / 700, "compiled", disturbed=True)]
+    rounds: list[list[Outcome]] = [[b.outcome for b in known(FIRST).blocks], [*begun]]
+    assert wanted(standing_of(rounds)) == [Candidate(n, "compiled") for n in (256, 4, 32)]
+
+
 def test_a_lane_that_would_not_fit_is_not_begun() -> None:
     """Two batches in flight take twice the memory of the one that was measured."""
     goal = Goal(min_batch_size=128, max_batch_size=128)
