@@ -192,6 +192,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "artifact errors inputs models nesting records serving signature workload",
         "keras numpy",
     ),
+    "on_ray.machines": (9, "errors fingerprint on_ray.kinds", "ray"),
     "replica": (9, "comparing queue_simulation scheduling service", "numpy"),
     "report.charts": (
         9,
@@ -296,7 +297,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     ),
     "on_ray.fleet": (
         16,
-        "artifact errors fingerprint goal models nesting on_ray.kinds on_ray.packing "
+        "artifact errors goal models nesting on_ray.kinds on_ray.machines on_ray.packing "
         "on_ray.shipping preparation records studies tuning worker workload",
         "msgspec optuna ray",
     ),
@@ -324,8 +325,8 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "on_ray": (17, "errors", ""),
     "on_ray.scoring": (
         17,
-        "artifact errors on_ray.missing on_ray.packing on_ray.sizing on_ray.tables predictor "
-        "workload",
+        "artifact errors nesting on_ray.missing on_ray.packing on_ray.sizing on_ray.tables "
+        "predictor workload",
         "pyarrow ray",
     ),
     "commands.common": (18, "commands.options errors settings terminal", "typer"),

@@ -7,6 +7,8 @@ rule that `autotune.load` goes by.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ import pytest
 import autotune
 from autotune import artifact
 from autotune.errors import InvalidInput, NoFeasibleBatchSize
-from tests.rays import ON_RAY
+from tests.rays import ON_RAY, workers
+from tests.waiting import wait_until
 
 pytestmark = ON_RAY
 
@@ -75,6 +78,27 @@ def test_where_nothing_fits_anywhere_that_is_said(
     path, goal = str(exported[0] / "model.keras"), autotune.Goal(memory_budget_bytes=2**20)
     with pytest.raises(NoFeasibleBatchSize, match="No batch size fits"):
         tune_fleet(path, rows, goal, out=tmp_path / "tuned", engines=["keras"], budget_s=0.5)
+    assert not (tmp_path / "tuned").exists()
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.needs("onnxruntime")
+def test_ctrl_c_ends_what_runs_on_the_machines(
+    exported: tuple[Path, Any], rows: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    """It is not waited for the end of the tunings, and they do not go on for nobody."""
+    from autotune.on_ray import tune_fleet
+
+    def press_when_begun() -> None:
+        wait_until(lambda: workers("_tune"))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    path, pressing = str(exported[0] / "model.keras"), threading.Thread(target=press_when_begun)
+    pressing.start()
+    with pytest.raises(KeyboardInterrupt):
+        tune_fleet(path, rows, out=tmp_path / "tuned", engines=["keras"], budget_s=3_600)
+    pressing.join()
+    wait_until(lambda: not workers("_tune"))
     assert not (tmp_path / "tuned").exists()
 
 

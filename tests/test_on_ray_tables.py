@@ -163,3 +163,20 @@ def test_no_rows_have_the_columns_too(table: Any) -> None:
     found = arrange([X], columns={"x": ["f", "g"]})
     assert found.to_inputs(empty).shape == (0, 2)
     assert found.with_outputs(empty, np.zeros((0, 3), np.float32)).num_rows == 0
+
+
+def test_blocks_that_stand_together_are_read_where_they_lie(table: Any) -> None:
+    """Each is a piece; but where one has too few rows, none is cut, and all are joined."""
+    import pyarrow as pa
+
+    from autotune.on_ray.tables import in_pieces
+
+    both = pa.concat_tables([table, table.slice(0, 2)])
+    pieces = in_pieces(both, 2)
+    assert [piece.num_rows for piece in pieces] == [3, 2]
+    reading = arrange([Spec("image", (2, 2), "float32")], columns={"image": "image"})
+    assert np.shares_memory(reading.to_inputs(pieces[1]), reading.to_inputs(pieces[0]))
+    found = np.concatenate([reading.to_inputs(piece) for piece in pieces])
+    np.testing.assert_array_equal(found, reading.to_inputs(both))
+    assert [piece.num_rows for piece in in_pieces(both, 3)] == [5]
+    assert [piece.num_rows for piece in in_pieces(both.slice(0, 0), 1)] == [0]

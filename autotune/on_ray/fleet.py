@@ -9,22 +9,21 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import ray
 from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from autotune import artifact, fingerprint
+from autotune import artifact
 from autotune.errors import AutotuneError, NoFeasibleBatchSize, ProbeFailed, one_line
 from autotune.goal import MOST_ROWS_PER_SECOND, Goal
 from autotune.models import ModelFile
 from autotune.nesting import Nested
-from autotune.on_ray.kinds import Kind, kind_of
+from autotune.on_ray.kinds import Kind
+from autotune.on_ray.machines import Group, groups_of_cluster, task_on
 from autotune.on_ray.packing import Contents, contents_of, put_files
 from autotune.on_ray.shipping import Shipment, ship
 from autotune.preparation import Precision
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("autotune")
 
-Node = dict[str, Any]  # as `ray.nodes` tells of it
-
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
@@ -54,14 +51,6 @@ class _Wish:
     seed: int
     storage: str | None
     study: str
-
-
-@dataclass(slots=True)
-class _Group:
-    """Machines of one kind."""
-
-    kind: Kind
-    nodes: list[Node] = field(default_factory=list)
 
 
 def tune_fleet(
@@ -110,78 +99,60 @@ def tune_fleet(
     folder = Path(out)
     artifact.check_target(folder)
     shipment = ship(model, sample, engines=engines, seed=seed, made_here=True)
-    groups = _groups()
-    _log.info("Tuning on %d kinds of devices: %s", len(groups), "; ".join(_names(groups)))
+    groups = groups_of_cluster()
+    _log.info("Tuning on %d kinds of devices: %s", len(groups), "; ".join(map(str, groups)))
     wish = _Wish(goal, engines, concurrency, budget_s, precision, seed, storage, study)
-    sent = ray.put(shipment)
-    with ThreadPoolExecutor(len(groups)) as pool:
-        results = list(pool.map(functools.partial(_tune_one_of, sent, wish), groups))
+    results = _tune_each(ray.put(shipment), wish, groups)
     return tuple(_gather(folder, groups, results, shipment.request.name))
 
 
-def _names(groups: Sequence[_Group]) -> list[str]:
-    return [f"{group.kind} ({len(group.nodes)} machines)" for group in groups]
+def _tune_each(
+    shipment: ray.ObjectRef[Shipment], wish: _Wish, groups: Sequence[Group]
+) -> list[Contents | AutotuneError]:
+    """Tune on a machine of each kind at the same time; where it is lost, on the next one.
+
+    Whatever ends this early, such as Ctrl-C, ends what runs on the machines too.
+    """
+    found: dict[int, Contents | AutotuneError] = {}
+    running: dict[ray.ObjectRef[Contents], int] = {}
+
+    def start(place: int) -> None:
+        node, kind = groups[place].nodes[0], groups[place].kind
+        task = task_on(node, _tune, num_cpus=node["Resources"]["CPU"])
+        running[task.remote(shipment, wish, kind)] = place
+
+    try:
+        for place in range(len(groups)):
+            start(place)
+        while running:
+            (task, *_), _ = ray.wait(list(running))
+            place = running.pop(task)
+            result = _result_of(task, groups[place])
+            if result is None:
+                start(place)
+            else:
+                found[place] = result
+    finally:
+        for task in running:
+            ray.cancel(task)
+    return [found[place] for place in range(len(groups))]
 
 
-def _groups() -> list[_Group]:
-    """Look at each machine of the cluster, and put those together that share a tuning."""
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    looks = [_on(node, _look, num_cpus=0).remote() for node in nodes]
-    groups: list[_Group] = []
-    for node, look in zip(nodes, looks, strict=True):
-        try:
-            kind = ray.get(look)
-        except RayError as error:
-            _log.warning("Left out: machine %s: %s", node["NodeName"], one_line(error))
-            continue
-        if kind is None:
-            _log.warning("Left out: machine %s, which cannot be described.", node["NodeName"])
-            continue
-        group = next((each for each in groups if each.kind.is_like(kind)), None)
-        if group is None:
-            group = _Group(kind)
-            groups.append(group)
-        group.nodes.append(node)
-    if not groups:
-        raise ProbeFailed("No machine of the cluster can be tuned on: none could be described.")
-    return groups
-
-
-def _on(node: Node, function: Any, num_cpus: float) -> Any:
-    """A task on just that machine, with its GPU if it has one, in a process for nothing else."""
-    options: dict[str, Any] = {
-        "num_cpus": num_cpus,
-        "num_gpus": 1 if node["Resources"].get("GPU") else 0,
-        "max_calls": 1,
-        "max_retries": 1,
-        "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-    }
-    return ray.remote(**options)(function)
-
-
-def _look() -> Kind | None:
-    return kind_of(fingerprint.look_around())
-
-
-def _tune_one_of(
-    shipment: ray.ObjectRef[Shipment], wish: _Wish, group: _Group
-) -> Contents | AutotuneError:
-    """Tune on the first machine of a kind that is not lost meanwhile."""
-    lost = ""
-    for node in group.nodes:
-        try:
-            task = _on(node, _tune, num_cpus=node["Resources"]["CPU"])
-            found: Contents = ray.get(task.remote(shipment, wish, group.kind))
-        except RayTaskError as error:
-            if isinstance(error.cause, AutotuneError):
-                return error.cause
-            return ProbeFailed(f"Tuning on {group.kind} failed: {one_line(error.cause or error)}")
-        except RayError as error:
-            lost = one_line(error)
-            _log.warning("Machine %s was lost while it tuned: %s", node["NodeName"], lost)
-        else:
-            return found
-    return ProbeFailed(f"All machines of the kind {group.kind} were lost: {lost}")
+def _result_of(task: ray.ObjectRef[Contents], group: Group) -> Contents | AutotuneError | None:
+    """What came of a tuning; None where its machine was lost, and there is another of its kind."""
+    try:
+        found: Contents = ray.get(task)
+    except RayTaskError as error:
+        if isinstance(error.cause, AutotuneError):
+            return error.cause
+        return ProbeFailed(f"Tuning on {group.kind} failed: {one_line(error.cause or error)}")
+    except RayError as error:
+        node, lost = group.nodes.pop(0), one_line(error)
+        _log.warning("Machine %s was lost while it tuned: %s", node["NodeName"], lost)
+        if group.nodes:
+            return None
+        return ProbeFailed(f"All machines of the kind {group.kind} were lost: {lost}")
+    return found
 
 
 def _tune(shipment: Shipment, wish: _Wish, kind: Kind) -> Contents:
@@ -225,7 +196,7 @@ def _study(wish: _Wish, kind: Kind) -> contextlib.AbstractContextManager[optuna.
 
 def _gather(
     folder: Path,
-    groups: Sequence[_Group],
+    groups: Sequence[Group],
     results: Sequence[Contents | AutotuneError],
     source: str,
 ) -> Iterator[TuningRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Sequence
@@ -13,13 +14,15 @@ import ray.data
 
 from autotune import artifact
 from autotune.errors import InvalidInput
+from autotune.nesting import join
 from autotune.on_ray.missing import Missing, Tunings
 from autotune.on_ray.packing import Parcel, leave_threads_to_the_engine, pack
 from autotune.on_ray.sizing import resources, rows_of_a_call
-from autotune.on_ray.tables import Arrangement, Columns, arrange
+from autotune.on_ray.tables import Arrangement, Columns, arrange, in_pieces
 from autotune.predictor import TunedPredictor
 from autotune.workload import Spec
 
+ROUNDS = 8  # of batches in flight: what is left over at their end is little beside them
 CALLS = 2  # of a process at once: one has rows fetched or outputs stored while the other predicts
 
 
@@ -144,10 +147,19 @@ class Scorer:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Return a table with the predictions of its rows."""
-        rows = self._arrangement.to_inputs(table)
+        inputs = [self._arrangement.to_inputs(piece) for piece in in_pieces(table, self._least)]
         with self._turn:
             if self._predictor is None:
                 assert self._missing is not None  # noqa: S101  else it was opened at once
-                self._predictor = self._missing.open(self._parcel, rows, self)
-            outputs = self._predictor.predict(rows)
-        return self._arrangement.with_outputs(table, outputs)
+                self._predictor = self._missing.open(self._parcel, inputs[0], self)
+            outputs = [self._predictor.predict(rows) for rows in inputs]
+        joined = outputs[0] if len(outputs) == 1 else join(outputs, len(table))
+        return self._arrangement.with_outputs(table, joined)
+
+    @property
+    def _least(self) -> float:
+        """Rows that are worth a call of the predictor of their own."""
+        if self._predictor is None:  # it may be tuned on all there are
+            return math.inf
+        way = self._predictor.recommendation
+        return ROUNDS * way.batch_size * way.concurrency

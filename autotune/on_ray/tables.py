@@ -101,6 +101,19 @@ def arrange(
     return Arrangement(tuple(inputs), named, output, None if keep is None else tuple(keep))
 
 
+def in_pieces(table: pa.Table, least: float) -> list[pa.Table]:
+    """Cut a table where its columns are cut already: rows in one piece are read where they lie.
+
+    Ray puts blocks of rows together without joining them.
+
+    Args:
+        table: Rows.
+        least: Rows of a piece for which that pays; where one would have fewer, none is cut.
+    """
+    pieces = [pa.Table.from_batches([batch]) for batch in table.to_batches()]
+    return pieces if pieces and min(map(len, pieces)) >= least else [table]
+
+
 def _one_input(spec: Spec, columns: dict[str, Array]) -> Nested:
     # Under names that are not the input's, so that one of several that bears it does not stand
     # for all of them.
@@ -128,7 +141,6 @@ def _read_one(table: pa.Table, name: str) -> Array:
 
 
 def as_column(leaf: Array) -> Any:
-    """Return an array of shape `(rows, ...)` as a column of numbers, text or tensors."""
     """Return an array of shape `(rows, ...)` as a column of numbers, text or tensors."""
     if leaf.dtype.name == "bfloat16":  # Arrow has none
         leaf = leaf.astype(np.float32)
