@@ -23,6 +23,14 @@ settings.register_profile("any", deadline=None, suppress_health_check=[HealthChe
 settings.load_profile("any")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests: keep those of a file, and all of Ray, in one."""
+    if config.pluginmanager.has_plugin("xdist"):
+        for item in items:
+            on_ray = any("ray" in marker.args for marker in item.iter_markers("needs"))
+            item.add_marker(pytest.mark.xdist_group("ray" if on_ray else str(item.path)))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose package is not installed; where NO_SKIPS is set, fail it."""
     for marker in item.iter_markers("needs"):
