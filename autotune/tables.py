@@ -30,7 +30,9 @@ def to_inputs(table: Table, inputs: Sequence[Spec]) -> Nested:
     if len(inputs) > 1:
         missing = ", ".join(repr(spec.name) for spec in inputs if spec.name not in table)
         raise InvalidSample(f"No column for input {missing} (columns: {_listed(table)}).")
-    return _fit(np.concatenate([_values(table, name) for name in table], axis=1), inputs[0])
+    columns = [_values(table, name) for name in table]
+    # One column is not copied: its cells may be images.
+    return _fit(columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1), inputs[0])
 
 
 def _values(table: Table, name: str) -> Array:
