@@ -135,14 +135,20 @@ def _looks(standing: Standing, bounds: Bounds, lane: Lane, size: int) -> list[Ca
 
 
 def _first_sizes(standing: Standing, bounds: Bounds, lane: Lane, size: int) -> list[int]:
+    """The sizes of a look, those that ran already among them."""
+
+    def may_run(n: int) -> bool:
+        known = standing.known.get(at(lane, n))
+        return bool(known and known.parts) or bounds.allow(lane, n)
+
     # No forecast looks further than a doubling of what was in flight together.
     most = 2 * max(c.batch_size * c.concurrency for c in standing.levels) // lane[1]
     size = size if size <= most else _rung_below(most, standing.goal)
     small = _rung_below(size / APART, standing.goal)
-    while not bounds.allow(lane, small) and small > standing.goal.min_batch_size:
+    while not may_run(small) and small > standing.goal.min_batch_size:
         small = _rung_below(small / 2, standing.goal)
     sizes = dict.fromkeys((_rung_below(small / APART, standing.goal), small, size))
-    return [n for n in sizes if bounds.allow(lane, n)]
+    return [n for n in sizes if may_run(n)]
 
 
 def _steps(standing: Standing, bounds: Bounds, lane: Lane) -> list[Candidate]:

@@ -61,7 +61,7 @@ def parse_bytes(text: str) -> int:
     Raises:
         ValueError: `text` is not a positive number with a unit of memory.
     """
-    amount = int(_parse(text, dict(_BYTES), "memory size", 'such as "6GiB"'))
+    amount = round(_parse(text, dict(_BYTES), "memory size", 'such as "6GiB"'))
     if amount < 1:
         raise ValueError(f"A memory size must be at least one byte, but got {text!r}.")
     return amount

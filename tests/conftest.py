@@ -22,13 +22,21 @@ if TYPE_CHECKING:
 settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any")
 
+ON_A_CLUSTER = ("on_ray", "rayserve", "probe_conformance")  # parts of files' names
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Where several processes share the tests: keep those of a file, and all of Ray, in one."""
-    if config.pluginmanager.has_plugin("xdist"):
-        for item in items:
-            on_ray = any("ray" in marker.args for marker in item.iter_markers("needs"))
-            item.add_marker(pytest.mark.xdist_group("ray" if on_ray else str(item.path)))
+    from xdist.scheduler import LoadFileScheduling
+
+    def group_of(test: str) -> str:
+        path = test.split("::", 1)[0]
+        return "ray" if any(part in path for part in ON_A_CLUSTER) else path
+
+    scheduler = LoadFileScheduling(config, log)
+    scheduler._split_scope = group_of  # by the file
+    return scheduler
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

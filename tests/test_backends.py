@@ -50,9 +50,10 @@ together(ask, range(4))
 
 def run(backend: str, *command: str, cwd: Path, codes: tuple[int, ...] = (0,)) -> str:
     """Run Python in a child whose Keras is on a backend, and return what it prints."""
+    ours = {"KERAS_BACKEND": backend, "PYTHONPATH": str(HOME), "PYTEST_ADDOPTS": ""}
     done = subprocess.run(
         [sys.executable, *command],
-        env=os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(HOME)},
+        env=os.environ | ours,
         cwd=cwd,
         capture_output=True,
         text=True,

@@ -94,11 +94,22 @@ def test_a_look_that_was_disturbed_is_taken_again() -> None:
     assert wanted(standing_of(rounds)) == [Candidate(64, "compiled")]
 
 
-def test_a_look_that_was_cut_short_goes_on() -> None:
-    """A round ends at the first block that something disturbs: what it left out is still wanted."""
-    begun = [timed(256, 256 / 700, "compiled", disturbed=True)]
+@pytest.mark.parametrize("disturbed", [False, True])
+@pytest.mark.parametrize("done", [(256,), (32,), (4, 256), (32, 256), (4, 32)])
+def test_a_look_that_was_cut_short_goes_on(done: tuple[int, ...], disturbed: bool) -> None:
+    """A round has room for a few, and ends where something disturbs it: the rest comes later."""
+    begun = [timed(n, n / 700, "compiled", disturbed=disturbed and n == done[-1]) for n in done]
     rounds: list[list[Outcome]] = [[b.outcome for b in known(FIRST).blocks], [*begun]]
-    assert wanted(standing_of(rounds)) == [Candidate(n, "compiled") for n in (256, 4, 32)]
+    left = [n for n in (4, 32, 256) if n not in done]
+    again = [done[-1]] if disturbed else []
+    assert wanted(standing_of(rounds)) == [Candidate(n, "compiled") for n in again + left]
+
+
+def test_a_look_at_two_sizes_is_not_over_after_one() -> None:
+    """Where the first lane has its plateau early, the look is a short one."""
+    flat = {1: 900.0, 2: 950.0, 4: 990.0, 8: 1100.0, 16: 1100.0}
+    for tried, left in ((1, 8), (8, 1)):
+        assert wanted(known(flat, ("compiled", {tried: 700.0}))) == [Candidate(left, "compiled")]
 
 
 def test_a_lane_that_would_not_fit_is_not_begun() -> None:

@@ -42,6 +42,7 @@ def test_a_time_that_is_shown_can_be_given_back(seconds: float) -> None:
 
 @given(st.integers(1, 2**50))
 @example(1010 * 2**10)
+@example(1152)
 def test_memory_that_is_shown_can_be_given_back(amount: int) -> None:
     """A shown amount of memory reads back as itself, to three digits."""
     assert parse_bytes(format_bytes(amount)) == pytest.approx(amount, rel=THREE_DIGITS)

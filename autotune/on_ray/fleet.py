@@ -134,7 +134,8 @@ def _tune_each(
                 found[place] = result
     finally:
         for task in running:
-            ray.cancel(task)
+            with contextlib.suppress(Exception):  # Ray is gone, say: not the error that counts
+                ray.cancel(task)
     return [found[place] for place in range(len(groups))]
 
 

@@ -110,7 +110,7 @@ def in_pieces(table: pa.Table, least: float) -> list[pa.Table]:
         table: Rows.
         least: Rows of a piece for which that pays; where one would have fewer, none is cut.
     """
-    pieces = [pa.Table.from_batches([batch]) for batch in table.to_batches()]
+    pieces = [pa.Table.from_batches([batch]) for batch in table.to_batches() if len(batch)]
     return pieces if pieces and min(map(len, pieces)) >= least else [table]
 
 
