@@ -8,6 +8,7 @@ given up. The one exception is `Handle`, which is meant for a thread that nobody
 from __future__ import annotations
 
 import functools
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ _THROTTLE_WORDS = {
     64: "hardware thermal slowdown",
     128: "power brake",
 }
+
+_making = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +219,18 @@ def refused() -> dict[str, str]:
 
 def reset() -> None:
     """Close NVML and forget what is known of it, for tests."""
-    if _library.cache_info().currsize:
+    if _made.cache_info().currsize:
         _library().close()
-        _library.cache_clear()
+        _made.cache_clear()
+
+
+def _library() -> Library:
+    with _making:  # two threads that ask first would make, and open, one each
+        return _made()
 
 
 @functools.cache
-def _library() -> Library:
+def _made() -> Library:
     return Library()
 
 
