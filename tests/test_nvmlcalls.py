@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pynvml
@@ -135,8 +136,18 @@ def test_somebody_else_may_close_nvml(fake_driver: FakeDriver) -> None:
     assert nvml.read(WHOLE) == before
 
 
-def test_nvml_is_opened_once_and_closed_once(fake_driver: FakeDriver) -> None:
+def test_nvml_is_opened_once_and_closed_once(
+    fake_driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However many threads ask, NVML is opened once, and each gets its answer."""
+
+    class Slow(nvmlcalls.Library):
+        def __init__(self) -> None:
+            time.sleep(0.05)  # until all have asked
+            super().__init__()
+
+    nvml.reset()
+    monkeypatch.setattr(nvml, "Library", Slow)
     answers: list[list[Gpu]] = []
     threads = [
         threading.Thread(target=lambda: answers.append(nvml.gpus()), name="asking")

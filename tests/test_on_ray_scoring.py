@@ -122,6 +122,46 @@ def test_calls_of_an_actor_predict_one_at_a_time(
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_blocks_of_one_call_are_predicted_by_themselves(
+    exported: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each is large enough; where one is not, all are predicted together. Rows keep order."""
+    from autotune.on_ray import scoring
+    from autotune.on_ray.packing import pack
+    from autotune.on_ray.tables import arrange
+
+    folder, model = exported
+    predict, sizes = TunedPredictor.predict, list[int]()
+
+    def watched(predictor: TunedPredictor, x: Any) -> Any:
+        outputs = predict(predictor, x)
+        sizes.append(len(outputs))
+        return outputs
+
+    monkeypatch.setattr(TunedPredictor, "predict", watched)
+    monkeypatch.setattr(scoring, "leave_threads_to_the_engine", lambda: None)  # this is no actor
+    scorer = scoring.Scorer(pack(folder), arrange([], None, "prediction", ["id"]), None)
+    way = artifact.read(folder).record.recommendation
+    assert way is not None
+    enough = scoring.ROUNDS * way.batch_size * way.concurrency
+    for counts, called in (
+        ((enough, enough + 1), [enough, enough + 1]),
+        ((enough, 1), [enough + 1]),
+    ):
+        ids = np.arange(sum(counts))
+        parts = np.split(ids, [counts[0]])
+        found = scorer(pa.concat_tables([make_rows(pa.table({"id": part})) for part in parts]))
+        assert sizes == called
+        np.testing.assert_array_equal(found["id"], ids)
+        np.testing.assert_allclose(
+            found["prediction"].combine_chunks().to_numpy_ndarray(),
+            model.predict(features_of(ids), verbose=0),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+        sizes.clear()
+
+
 def test_killed_actors_lose_no_row_and_double_none(exported: tuple[Path, Any]) -> None:
     """Whenever an actor is killed, Ray starts another, and each row comes out just once."""
     from autotune import on_ray

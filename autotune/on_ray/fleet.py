@@ -140,7 +140,10 @@ def _tune_each(
 
 
 def _result_of(task: ray.ObjectRef[Contents], group: Group) -> Contents | AutotuneError | None:
-    """What came of a tuning; None where its machine was lost, and there is another of its kind."""
+    """What came of a tuning; None where its machine was lost, and there is another of its kind.
+
+    The lost one leaves the group.
+    """
     try:
         found: Contents = ray.get(task)
     except RayTaskError as error:

@@ -15,9 +15,7 @@ is in what is predicted. Nothing else should run meanwhile.
 A plan holds for the machine as it was when the model was tuned. One that is shared is faster at one
 time and slower at another, so its speed is measured before and after each spell, by the predictor
 alone: rates and times are those of the machine as it was, and a spell in which it changed does not
-count. The p99 that is measured is that of the middle spell. The one of all calm spells together
-stands beside it: where a machine that others use stands still for the tenth of a second once in
-half a minute, it tells of nothing else. So does what all spells say as they were.
+count. What all spells would say without that stands beside it.
 """
 
 from __future__ import annotations
@@ -185,17 +183,16 @@ def against_load(
         steady = [spell.found * spell.speed for spell in calm]
         late = [float(np.quantile(found, 0.99)) for found in steady]
         middle = [float(np.quantile(found, 0.50)) for found in steady]
-        pooled = float(np.quantile(np.concatenate(steady), 0.99))
+        measured = float(np.quantile(np.concatenate(steady), 0.99))
         raw = float(np.quantile(np.concatenate([spell.found for spell in spells]), 0.99))
         expected = run.quantile(0.99).value
-        off = median(late) / expected - 1
+        off = measured / expected - 1
         print(
             f"| {_name(predictor)} | {share:.0%} | {rate:,.0f} "
             f"| {ms(run.quantile(0.5).value)} | {_range(median(middle), middle)} "
-            f"| {ms(expected)} | {_range(median(late), late)} "
+            f"| {ms(expected)} | {_range(measured, late)} "
             f"| {off:+.0%} {'reached' if abs(off) <= ASKED_LATENCY else 'MISSED'} "
-            f"| {ms(pooled)} | {ms(raw)} "
-            f"| {run.batch_rows:.1f} | {median(spell.rows for spell in calm):.1f} "
+            f"| {ms(raw)} | {run.batch_rows:.1f} | {median(spell.rows for spell in calm):.1f} "
             f"| {sum(spell.shed for spell in spells)} | {_count(spells)} |",
             flush=True,
         )
@@ -292,8 +289,7 @@ def prepare(folder: Path, make: Callable[[], keras.Model], count: int, budget_s:
 HEADS = {
     "plan": "| model | tuned | setting | Python a request | a million requests/s | planned in |",
     "load": "| model | load | requests/s | p50 ms predicted | measured | p99 ms predicted "
-    "| measured | off | together | as it was | rows a batch predicted | measured | turned away "
-    "| calm |",
+    "| measured | off | as it was | rows a batch predicted | measured | turned away | calm |",
     "limit": "| model | limit predicted, rows/s | measured | off | as it was | calm "
     "| saturates first |",
 }
