@@ -1,6 +1,7 @@
 """The right answer on a noisy machine: tuning while a neighbour keeps one core busy in spells.
 
     python -m tests.benchmarks.neighbour [--runs 10] [--peer-runs 3] [--budget 60] [--model digits]
+        [--keep FOLDER]
 
 Each model is tuned again and again while a process of its own is busy for 1 to 5 seconds, then
 idle for 1 to 5 seconds. Other policies choose in the same storm. Then, in quiet, all that anybody
@@ -121,12 +122,16 @@ def subject(name: str, path: Path, rows: Any, largest: int, folder: Path) -> Sub
     return Subject(name, path, rows, largest, load, reference)
 
 
-def choices(one: Subject, runs: int, peer_runs: int, budget_s: float) -> dict[str, list[Candidate]]:
-    """What everybody chooses in the storm."""
+def choices(
+    one: Subject, runs: int, peer_runs: int, budget_s: float, keep: Path | None
+) -> dict[str, list[Candidate]]:
+    """What everybody chooses in the storm; `keep` gets the tunings, for a look at what they did."""
     found: dict[str, list[Candidate]] = {}
     for number in range(runs):
         with storm(number):
             tuned = tune(one.path, one.rows, engines=ENGINES, budget_s=budget_s, seed=number)
+        if keep is not None:
+            tuned.save(keep / f"{one.name}-{number}")
         chosen = tuned.recommendation
         note(f"{one.name}: {chosen.candidate}, confidence {chosen.confidence}")
         found.setdefault("autotune", []).append(chosen.candidate)
@@ -234,11 +239,13 @@ def main() -> None:
     parser.add_argument("--peer-runs", type=int, default=3, help="of each other policy")
     parser.add_argument("--budget", type=float, default=60.0, help="seconds for a tuning")
     parser.add_argument("--model", choices=MODELS, help="by default each in turn")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="save the tunings there")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for name in [chosen.model] if chosen.model else MODELS:
             one = MODELS[name](Path(folder))
-            print_table(one, choices(one, chosen.runs, chosen.peer_runs, chosen.budget))
+            found = choices(one, chosen.runs, chosen.peer_runs, chosen.budget, chosen.keep)
+            print_table(one, found)
 
 
 if __name__ == "__main__":
