@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -35,6 +36,7 @@ RIDGE = 1e-9  # keeps the equations solvable, whatever the weights
 CALM, MOST_CALM = 0.03, 0.25
 LEAST_TIDE = 0.02  # standard deviation of what a machine does over minutes, as a log ratio
 LEAST_ROUNDS = 6  # before their spread tells anything
+OF_NOISE = 0.5  # of the variance of a candidate's values from round to round, until it is measured
 
 Name = TypeVar("Name", bound=Hashable)
 Floats = npt.NDArray[np.float64]
@@ -172,6 +174,21 @@ class Fit(Generic[Name]):
         self._levels = np.linalg.solve(self._matrix, right)
         self._tides = (weights * (self._values - self._levels)).sum(axis=1) / total
 
+    @cached_property
+    def _guessed_noise(self) -> float:
+        """What the noise may be while residuals are too few: by how much each candidate scatters.
+
+        Part of that are tides. But with less noise than there is, each new candidate that was lucky
+        would raise the tide of its round, and with it all who are timed beside it.
+        """
+        far: list[float] = []
+        for values, believed in zip(self._values.T, self._believed.T, strict=True):
+            own = values[believed == 1.0]
+            far += np.sort(np.abs(own - np.median(own)))[1:].tolist() if len(own) > 1 else []
+        if len(far) < LEAST_FREE:
+            return FIRST_GUESS
+        return max(FIRST_GUESS, 1.4826 * math.sqrt(OF_NOISE) * float(np.median(far)))
+
     def _measure_noise(self, residuals: Floats, weights: Floats, calm: Floats) -> float:
         """Standard deviation of the noise, from the middle of the residuals.
 
@@ -190,6 +207,8 @@ class Fit(Generic[Name]):
                 self.noise = max(LEAST_NOISE, 1.4826 * float(np.median(found[-free:])))
                 self._free = free
                 break
+        else:
+            self.noise, self._free = self._guessed_noise, LEAST_FREE
         return self.noise
 
     def _measure_likeness(self, weights: Floats, calm: Floats) -> float:

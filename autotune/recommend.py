@@ -63,7 +63,14 @@ def recommend(
         confidence="high" if sure else "low",
         more_s=None if sure else _more_s(standing, chosen, pending),
         reason=_reason(standing, chosen, best, speed.rows_per_s, latency_s, limited_by),
+        makespan_s=_makespan_s(standing, chosen),
     )
+
+
+def _makespan_s(standing: Standing, chosen: Candidate) -> float | None:
+    if standing.goal.objective != "makespan":
+        return None
+    return (standing.goal.rows or 0) / math.exp(standing.levels[chosen])
 
 
 def _tied(standing: Standing, chosen: Candidate, best: Candidate) -> list[Candidate]:
@@ -143,7 +150,7 @@ def _reason(
     limited_by: LimitedBy,
 ) -> str:
     goal = standing.goal
-    job_s = (goal.rows or 0) / math.exp(standing.levels[chosen])
+    job_s = _makespan_s(standing, chosen) or 0.0
     what = {
         "throughput": format_rate(rows_per_s),
         "makespan": f"all {goal.rows or 0:,} rows in {format_seconds(job_s)}",

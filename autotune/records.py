@@ -49,6 +49,8 @@ class Recommendation(Struct, frozen=True, kw_only=True):
             "low" where the budget ended first.
         more_s: About how many more seconds would settle it; None where it is settled.
         reason: The choice in words.
+        makespan_s: Seconds for all of the goal's rows, the first call and a short last batch
+            included, by what the search saw; None for other objectives.
     """
 
     batch_size: Positive
@@ -66,6 +68,7 @@ class Recommendation(Struct, frozen=True, kw_only=True):
     confidence: Literal["high", "low"]
     more_s: float | None
     reason: str
+    makespan_s: float | None = None
 
     @property
     def candidate(self) -> Candidate:

@@ -24,6 +24,7 @@ from autotune.standing import OFTEN, Standing
 
 FIELD = 6  # candidates in a round: more would stretch it over too much time
 BASELINE_ROUNDS = 5  # quiet ones are enough for what only stands beside the answer
+LOUD = 0.08  # noise of a block, as a log ratio: more than sizes between the rungs gain
 CONFIRM_SHARE = 0.25  # of the budget, at most, is kept for the fresh measurement
 
 
@@ -45,7 +46,10 @@ def plan_search(standing: Standing, bounds: Bounds, lanes: Sequence[Lane]) -> Pl
         others = wanted
     if others:
         return Plan(tuple(dict.fromkeys([*others, *anchor(standing)])))
-    return plan_race(standing, bounds.remaining_s, refine(standing, bounds))
+    # Where much noise hides who is the best of the rungs, it would hide sizes between them too.
+    is_early = standing.fit.noise > LOUD and unresolved(standing)
+    joiner = None if is_early else refine(standing, bounds)
+    return plan_race(standing, bounds.remaining_s, joiner)
 
 
 def plan_race(

@@ -190,6 +190,28 @@ def test_where_nearly_all_is_disturbed_the_noise_is_that_of_all() -> None:
     assert Fit(rounds).noise > 0.05
 
 
+def lucky(seed: int) -> Rounds:
+    """Pairs of whoever is ahead and a new one, equally good, in 15 % noise and no tide.
+
+    They leave next to nothing to measure the noise by, as the first rounds of a search do.
+    """
+    random = np.random.default_rng(seed)
+    best, found = "0", list[dict[str, tuple[float, bool]]]()
+    for number in range(1, 13):
+        values = {best: float(random.normal(0, 0.15)), str(number): float(random.normal(0, 0.15))}
+        found.append({name: (value, False) for name, value in values.items()})
+        best = max(values, key=lambda name: values[name])
+    return found
+
+
+def test_noise_that_cannot_be_measured_yet_is_not_taken_for_little() -> None:
+    """By how much each scatters tells enough: whoever was lucky is not sure to be better."""
+    fits = [Fit(lucky(seed), alike=True) for seed in range(40)]
+    assert np.median([fit.noise for fit in fits]) > 0.07
+    ahead = [fit.gap(max(fit.levels, key=lambda name: fit.levels[name]), "0") for fit in fits]
+    assert sum(gap.low > 0 for gap in ahead) < 20
+
+
 def test_one_block_has_a_level_and_no_tide() -> None:
     """The least there can be is fitted, with the noise still a guess."""
     fit = Fit([{"a": (2.0, False)}])

@@ -151,6 +151,15 @@ def test_several_outputs_are_columns_by_name(table: Any) -> None:
     assert found["y.label"].to_pylist() == ["a", "b", "c"]
 
 
+def test_several_texts_a_row_are_a_list(table: Any) -> None:
+    """Arrow has no tensors of text; what is written so can be read again."""
+    texts = np.array([["a", "b"], ["c", ""], ["e", "f"]], object)
+    found = arrange([X], output="labels", keep=[]).with_outputs(table, texts)
+    assert found["labels"].to_pylist() == texts.tolist()
+    read = arrange([Spec("labels", (2,), "string")], columns={"labels": "labels"})
+    np.testing.assert_array_equal(read.to_inputs(found), texts)
+
+
 def test_a_column_of_the_outputs_name_is_refused(table: Any) -> None:
     """Predictions never take the place of a column, nor do they stand beside it."""
     with pytest.raises(InvalidSample, match="has a column 'id' already"):

@@ -73,6 +73,7 @@ RECOMMENDATIONS = st.builds(
     tied=st.lists(CANDIDATES, max_size=2).map(tuple),
     more_s=st.none() | SECONDS,
     reason=TEXTS,
+    makespan_s=st.none() | SECONDS,
 )
 BASELINES = st.builds(
     Baseline,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 
 from autotune import Candidate, Goal, Measurement, Outcome, OutOfMemory, TuningRecord, search
 from autotune.bounds import Bounds
+from autotune.ladder import is_rung
 from autotune.outcomes import Block
 from autotune.refining import MOST, refine
+from autotune.strategy import plan_search
 from tests.blocks import standing_of, timed
 from tests.simulated import SimulatedDevice
 
@@ -30,6 +33,19 @@ def test_nothing_is_refined_before_anything_is_known() -> None:
     """Without a choice there is nothing to refine."""
     standing = standing_of([])
     assert refine(standing, Bounds(standing, 60.0)) is None
+
+
+@pytest.mark.parametrize(("noise", "joins"), [(0.03, True), (0.2, False)])
+def test_no_size_joins_while_noise_hides_the_best_rung(noise: float, joins: bool) -> None:
+    """What sizes between the rungs gain could not be seen, and the time is needed for the rungs."""
+    random, goal = np.random.default_rng(0), Goal(min_batch_size=16, max_batch_size=64)
+    noisy = np.exp(noise * random.standard_normal((6, 3)))
+    calls_s = noisy * [(8 + size) / 1000 for size in (16, 32, 64)]
+    rows = [list(map(timed, (16, 32, 64), row)) for row in calls_s.tolist()]
+    standing = standing_of(rows, goal)
+    plan = plan_search(standing, Bounds(standing, 30.0), [("keras", 1, None)])
+    assert plan is not None
+    assert any(not is_rung(one.batch_size, goal) for one in plan.candidates) == joins
 
 
 def test_the_edge_of_memory_is_approached_from_below() -> None:

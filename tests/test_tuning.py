@@ -116,7 +116,8 @@ def test_without_isolation_there_is_no_child(mlp: Any, rows: Rows) -> None:
         assert set(psutil.Process().children()) <= set(before)
 
     predictor = tune(mlp, rows, isolation="none", on_event=note)
-    assert [event.outcome is None for event in events[:4]] == [True, False, True, False]
+    probes = len(predictor.record.outcomes)  # on a busy machine the first may take all the time
+    assert [event.outcome is None for event in events] == [True, False] * probes
     assert tuple(e.outcome for e in events if e.outcome) == predictor.record.outcomes
     assert_predicts_as(predictor, mlp, rows)
 

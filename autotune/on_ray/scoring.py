@@ -51,7 +51,8 @@ def score(
             the columns of these names, else all that are not in `keep` as the values of the only
             input.
         output: Name of the new column; several outputs are `output.name` each. A row of shape
-            `()` is a number, of any other a tensor, as `model.predict` gives it.
+            `()` is a number, of any other a tensor, as `model.predict` gives it; several texts
+            are a list.
         keep: Columns that stay beside the predictions; None for all. To leave out what is large
             saves Ray from moving it.
         concurrency: Processes that score at once, or the fewest and the most of them.

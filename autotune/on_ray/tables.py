@@ -141,12 +141,11 @@ def _read_one(table: pa.Table, name: str) -> Array:
 
 
 def as_column(leaf: Array) -> Any:
-    """Return an array of shape `(rows, ...)` as a column of numbers, text or tensors."""
+    """Return an array of shape `(rows, ...)` as a column: of tensors, of lists where it is text."""
     if leaf.dtype.name == "bfloat16":  # Arrow has none
         leaf = leaf.astype(np.float32)
     if not leaf.dtype.isnative:  # Arrow would take the bytes as they are
         leaf = leaf.astype(leaf.dtype.newbyteorder("="))
-    if leaf.ndim > 1:
-        return ArrowTensorArray.from_numpy(leaf)
-    # Text comes as Python objects, which Ray would pickle.
-    return pa.array(leaf.tolist() if leaf.dtype.kind in "OSU" else leaf)
+    if leaf.dtype.kind in "OSU":  # Ray has no tensors of text, and would pickle objects
+        return pa.array(leaf.tolist())
+    return ArrowTensorArray.from_numpy(leaf) if leaf.ndim > 1 else pa.array(leaf)

@@ -32,9 +32,8 @@ def answer(record: TuningRecord) -> str:
     worth = format_rate(chosen.rows_per_s)
     if record.goal.objective == "latency":
         worth = f"{format_seconds(chosen.latency_s)} a batch"
-    elif record.goal.objective == "makespan":  # the reason begins with it
-        job = chosen.reason.partition(". ")[0].partition(": ")[2]
-        worth = f"{printable(job)}, {worth}" if job else worth
+    elif chosen.makespan_s is not None and record.goal.rows:
+        worth = f"all {record.goal.rows:,} rows in {format_seconds(chosen.makespan_s)}, {worth}"
     size, lane = chosen.batch_size, lane_name(chosen.candidate)
     sentence = f"Batches of {counted(size, 'row')} with {lane}: {worth}"
     return f"{', '.join([sentence, ' and '.join(told)] if told else [sentence])}."
