@@ -80,7 +80,10 @@ class MicroBatcher:
             predictor.recommendation, predictor.record, max_wait_s, max_queue_rows, max_batch_size
         )
         self._dispatcher = Dispatcher(
-            predictor.predict, predictor.recommendation.concurrency, self._schedule
+            predictor.predict,
+            predictor.predict_in_turn,
+            predictor.recommendation.concurrency,
+            self._schedule,
         )
         self._known: set[Hashable] = set()
         self._learning = threading.Lock()

@@ -29,14 +29,20 @@ class Dispatcher:
 
     Args:
         predict: Runs any number of rows.
+        predict_in_turn: The same, in batches one after the other on the thread that calls it.
         workers: How many batches are in flight at once.
         schedule: When a batch starts.
     """
 
     def __init__(
-        self, predict: Callable[[Nested], Nested], workers: int, schedule: Schedule
+        self,
+        predict: Callable[[Nested], Nested],
+        predict_in_turn: Callable[[Nested], Nested],
+        workers: int,
+        schedule: Schedule,
     ) -> None:
         self._predict = predict
+        self._predict_in_turn = predict_in_turn
         self._workers = workers
         self._schedule = schedule
         self._lock = threading.Lock()
@@ -180,13 +186,19 @@ class Dispatcher:
                 self._idle -= 1
 
     def _load(self, batch: list[Request], line: Line, now: float) -> None:
-        """Take a batch out of a line, but leave the other workers their share of all rows."""
+        """Take a batch out of a line, but leave the other workers their share of all rows.
+
+        Or several: of a crowd as many as leave each worker as many, and as many again to wait.
+        """
         is_there = line.rows >= self._enough or self._queue.rows >= self._everybody
         if not is_there and not self._queue.is_released(line):  # waited in vain
             self._see_crowd()
         here = self._queue.rows + self._flying_rows
         share = max(min(self._enough, self._everybody), math.ceil(here / self._workers))
-        self._queue.take(batch, line, min(self._schedule.batch_size, int(share)), now)
+        size = self._schedule.batch_size
+        of_crowd = min(int(share), self._crowd // (self._workers + 1))
+        full = min(of_crowd // size, self._schedule.batches)
+        self._queue.take(batch, line, max(min(size, int(share)), full * size), now)
         rows = sum(request.count for request in batch)
         self._flying_rows += rows
         if batch:
@@ -199,8 +211,11 @@ class Dispatcher:
 
     def _run(self, batch: list[Request]) -> None:
         """Answer a batch; where it fails, its halves, so that an error finds its cause."""
+        rows = sum(request.count for request in batch)
+        is_load = len(batch) > 1 and rows > self._schedule.batch_size
+        predict = self._predict_in_turn if is_load else self._predict
         try:
-            outputs = share_out(self._predict(join(batch)), batch)
+            outputs = share_out(predict(join(batch)), batch)
         except Exception as error:
             if len(batch) == 1:
                 self._finish(batch, "failed", [error])

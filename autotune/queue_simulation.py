@@ -118,7 +118,10 @@ class Batcher:
             self._enough = min(self._schedule.enough_rows, math.ceil(here / self._workers))
 
     def _load(self, now: float) -> None:
-        """Take a batch out of the line, but leave the other workers their share, and run it."""
+        """Take a batch out of the line, but leave the other workers their share, and run it.
+
+        Or several: of a crowd as many as leave each worker as many, and as many again to wait.
+        """
         if now > self._idle[0]:
             now += self._overhead.wake_s
         heappop(self._idle)
@@ -129,14 +132,19 @@ class Batcher:
         if waiting < self._enough:  # waited in vain
             self._see_crowd(here)
         share = max(self._enough, math.ceil(here / self._workers))
-        room = min(self._schedule.batch_size, share)
+        size = self._schedule.batch_size
+        of_crowd = min(share, self._crowd // (self._workers + 1))
+        full = min(of_crowd // size, self._schedule.batches)
+        room = max(min(size, share), full * size)
         count = max(1, min(waiting, room) // self._rows)
         self._interpreter.take(now, count)
         self._taken += count
         self._flying_rows += count * self._rows
         if count * self._together > 1:
             now = self._interpreter.go_on(now, count * self._join_s)
-        heappush(self._flying, (self._run(now, count * self._rows), len(self.counts)))
+        is_load = count > 1 and count * self._rows > size
+        run = self._run_in_turn if is_load else self._run
+        heappush(self._flying, (run(now, count * self._rows), len(self.counts)))
         self._share_processors()
         self.counts.append(count)
         self.starts_s.append(now)
@@ -172,6 +180,11 @@ class Batcher:
             heapreplace(self._pool, done)
             end = max(end, done)
         return end
+
+    def _run_in_turn(self, now: float, rows: int) -> float:
+        """When the model's calls for several batches end, which one thread makes."""
+        flights = len(self._flying) + 1
+        return now + sum(self._call_s(flights, part, calls) for part, calls in self._steps(rows))
 
     def _in_steps(self, rows: int) -> tuple[tuple[int, int], ...]:
         """The parts of a batch, equal ones in steps of several calls: `MOST_STEPS` a thread."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,11 @@ _QUEUE_S = 1.0
 _LEAST_QUEUE_BATCHES = 4
 _LEAST_QUEUE_ROWS = 256
 
+# A worker takes batches for so many seconds at once where more wait than all workers can begin: to
+# hand out answers wakes threads, which takes processors from the calls of the other workers.
+LOAD_S = 0.02
+MOST_BATCHES = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -31,6 +37,8 @@ class Schedule:
         max_wait_s: After so many seconds of its oldest request it starts with what there is.
         follows_crowd: Whether it starts earlier where everybody who was lately seen is waiting.
         max_queue_rows: Rows that may wait.
+        batches: Full batches that a worker takes at once at most, to run one after the other, where
+            enough rows wait.
     """
 
     batch_size: int
@@ -38,6 +46,7 @@ class Schedule:
     max_wait_s: float
     follows_crowd: bool
     max_queue_rows: int
+    batches: int = 1
 
 
 def schedule_for(
@@ -74,14 +83,25 @@ def schedule_for(
             [enough, *(size for size, (_, late_s) in curve.items() if 2 * late_s <= budget_s)]
         )
         wait_s = min(wait_s, max(0.0, budget_s - curve[limit][1]) / 2)
-    if max_batch_size is not None:
-        limit, enough = min(limit, max_batch_size), min(enough, max_batch_size)
+    batches = _batches(curve[limit], budget_s)
+    if max_batch_size is not None and max_batch_size < limit:
+        limit, enough, batches = max_batch_size, min(enough, max_batch_size), 1
     if max_queue_rows is None:
         least = max(_LEAST_QUEUE_ROWS, _LEAST_QUEUE_BATCHES * tuned * recommendation.concurrency)
         max_queue_rows = max(least, round(recommendation.rows_per_s * _QUEUE_S))
     if max_wait_s is None:
-        return Schedule(limit, enough, wait_s, True, max_queue_rows)
+        return Schedule(limit, enough, wait_s, True, max_queue_rows, batches)
     return Schedule(limit, limit, max_wait_s, False, max_queue_rows)
+
+
+def _batches(times_s: tuple[float, float], budget_s: float | None) -> int:
+    """Batches that a worker takes at once, by the median and the quantile of a full one's time.
+
+    As for the limit, what is taken together has to fit into the budget twice.
+    """
+    median_s, late_s = times_s
+    fitting = math.inf if budget_s is None else budget_s / 2 / late_s
+    return int(max(1, min(LOAD_S / median_s, fitting, MOST_BATCHES)))
 
 
 def curve_of(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from autotune import Candidate, InvalidInput, InvalidSample, MicroBatcher, TunedPredictor
 from autotune.answers import Rows, join
+from autotune.scheduling import MOST_BATCHES
 from tests.batchers import behind_door, doubler, numbered, record_of, serve, timed, together
 
 SERVING = Path(__file__).parents[1] / "docs" / "serving.md"
@@ -42,7 +43,8 @@ def test_each_request_has_its_own_rows_in_their_order(
             np.testing.assert_array_equal(future.result(60), 2 * numbered(start, size))
     ran = [number for batch in watched.batches for number in batch]
     assert sorted(ran) == list(range(starts[-1]))
-    assert all(len(batch) <= max(batch_size, *sizes) for batch in watched.batches)
+    together = batch_size * (MOST_BATCHES if wait_s is None else 1)
+    assert all(len(batch) <= max(together, *sizes) for batch in watched.batches)
     figures = batcher.figures
     assert (figures.requests, figures.answered) == (len(sizes), len(sizes))
     assert figures.rows == starts[-1] == figures.batch_rows.total
@@ -167,6 +169,38 @@ def test_workers_share_what_waits() -> None:
             future.result(60)
     assert watched.ran == {*range(18), 900, 901}
     assert max(len(batch) for batch in watched.batches) < 18
+
+
+@pytest.mark.parametrize("flights", [1, 2])
+def test_a_crowd_is_served_several_batches_at_once(flights: int) -> None:
+    """Short batches are taken together, one such load for each worker and one that waits.
+
+    At first 48 rows wait, and a row is in flight on each worker; only full batches are taken.
+    """
+    watched, batcher = serve(Candidate(4, concurrency=flights))
+    with batcher:
+        behind_door(watched, batcher)
+        futures = [batcher.submit(numbered(n)) for n in range(48)]
+        watched.door.set()
+        for number, future in enumerate(futures):
+            assert future.result(60).tolist() == (2 * numbered(number)).tolist()
+    load = (48 + flights) // (flights + 1) // 4 * 4
+    assert len(watched.batches[flights]) == load
+    assert max(map(len, watched.batches)) == load
+    assert all(len(batch) % 4 == 0 for batch in watched.batches[flights:])
+    assert watched.ran == {*range(48), *range(900, 900 + flights)}
+
+
+def test_no_load_is_taken_where_the_batch_was_wished_for() -> None:
+    """With max_batch_size answers come sooner: one batch after the other."""
+    watched, batcher = serve(Candidate(8), max_batch_size=4)
+    with batcher:
+        behind_door(watched, batcher)
+        futures = [batcher.submit(numbered(n)) for n in range(48)]
+        watched.door.set()
+        for future in futures:
+            future.result(60)
+    assert max(map(len, watched.batches)) == 4
 
 
 def test_a_request_larger_than_a_batch_runs_alone() -> None:

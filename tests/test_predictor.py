@@ -60,6 +60,21 @@ def test_answers_equal_those_of_model_predict(
 
 
 @pytest.mark.parametrize("candidate", CANDIDATES, ids=str)
+@pytest.mark.parametrize("count", [0, 1, 16, 50])
+def test_batches_run_in_turn_on_the_callers_thread(
+    mlp: Any, rows: Any, candidate: Candidate, count: int
+) -> None:
+    """The answers are the same, and no thread is started for them."""
+    predictor = predictor_of(mlp, candidate)
+    predictor.open()
+    before = threading.active_count()
+    got = predictor.predict_in_turn(rows[:count])
+    assert threading.active_count() == before
+    assert_same(got, predictor.predict(rows[:count]))
+    assert predictor.stats.rows == 2 * count
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES, ids=str)
 def test_no_rows_give_no_answers(mlp: Any, rows: Any, candidate: Candidate) -> None:
     """Zero rows are answered with zero rows, of the right shape and dtype."""
     got = predictor_of(mlp, candidate).predict(rows[:0])
@@ -74,8 +89,9 @@ def test_nested_inputs_and_outputs_keep_their_nesting(two_by_two: Any, engine: s
         "a": rng.random((21, 4), dtype=np.float32),
         "b": rng.random((21, 3), dtype=np.float32),
     }
-    got = predictor_of(two_by_two, Candidate(8, engine)).predict(x)
-    assert_same(got, two_by_two.predict(x, verbose=0))
+    predictor = predictor_of(two_by_two, Candidate(8, engine))
+    for got in (predictor.predict(x), predictor.predict_in_turn(x)):
+        assert_same(got, two_by_two.predict(x, verbose=0))
     empty = predictor_of(two_by_two, Candidate(8, engine)).predict(
         {name: array[:0] for name, array in x.items()}
     )

@@ -104,6 +104,17 @@ def test_memory_that_runs_out_in_mid_call_loses_nothing(
     assert predictor.stats.out_of_memory == stats.out_of_memory
 
 
+def test_batches_in_turn_step_down_as_well(
+    make: Callable[..., TunedPredictor], memory: Memory
+) -> None:
+    """Where batches are in flight on threads of the caller, none is lost either."""
+    predictor, rows = make(concurrency=2), numbered(0, 200)
+    np.testing.assert_array_equal(predictor.predict_in_turn(rows), 2 * rows)
+    memory.fits = 20
+    np.testing.assert_array_equal(predictor.predict_in_turn(rows), 2 * rows)
+    assert predictor.stats.batch_size == 16
+
+
 def test_the_size_comes_back_when_memory_does(
     make: Callable[..., TunedPredictor], memory: Memory
 ) -> None:

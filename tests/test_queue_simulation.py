@@ -20,11 +20,14 @@ MODEL = doubler()
 CALL_S = 1.0
 
 
-def record_for(batch_size: int, flights: int = 1) -> TuningRecord:
-    """A record whose every call takes a second, with an hour as the chosen wait."""
+def record_for(batch_size: int, flights: int = 1, *, wait_s: float = 3_600.0) -> TuningRecord:
+    """A record whose every call takes a second, with an hour as the chosen wait.
+
+    The batcher takes the wait for the time of a call as well.
+    """
     way = Candidate(batch_size, concurrency=flights)
     calls = [timed(batch_size, CALL_S, concurrency=flights)]
-    return record_of(way, call_s=3_600.0, outcomes=calls)
+    return record_of(way, call_s=wait_s, outcomes=calls)
 
 
 def simulate(
@@ -51,12 +54,16 @@ def simulate(
     rows=st.integers(1, 3),
     batch_size=st.integers(1, 16),
     wait_s=st.sampled_from([None, 0.0]),
+    call_s=st.sampled_from([3_600.0, 0.001]),
 )
 def test_the_real_batcher_makes_the_same_batches(
-    waiting: int, rows: int, batch_size: int, wait_s: float | None
+    waiting: int, rows: int, batch_size: int, wait_s: float | None, call_s: float
 ) -> None:
-    """Requests that come while one is in flight are cut into the same batches, in both waits."""
-    record = record_for(batch_size)
+    """Requests that come while one is in flight are cut into the same batches, in both waits.
+
+    Where calls are short, several batches are taken at once.
+    """
+    record = record_for(batch_size, wait_s=call_s)
     watched, batcher = serve(Candidate(batch_size), model=MODEL, record=record, max_wait_s=wait_s)
     with batcher:
         watched.door.clear()

@@ -98,6 +98,27 @@ def test_wait_and_batch_stay_within_the_budget(
     assert speed >= WORTHWHILE * (1 - 1e-9) * tuned / seconds(tuned)
 
 
+@pytest.mark.parametrize(
+    ("call_s", "late_s", "budget_s", "batches"),
+    [
+        (0.001, None, None, 8),
+        (0.005, None, None, 4),
+        (0.05, None, None, 1),
+        (0.003, 0.004, 0.02, 2),
+        (0.003, 0.02, 0.02, 1),
+    ],
+)
+def test_short_batches_are_taken_several_at_once(
+    call_s: float, late_s: float | None, budget_s: float | None, batches: int
+) -> None:
+    """For 20 ms and eight batches at most, and only where two such loads fit into the budget."""
+    goal = Goal(latency_budget_s=budget_s)
+    record = record_of(Candidate(4), call_s=call_s, late_s=late_s, goal=goal)
+    assert schedule_of(record).batches == batches
+    assert schedule_of(record, max_batch_size=2).batches == 1
+    assert schedule_of(record, max_wait_s=0.1).batches == 1
+
+
 def test_a_smaller_batch_can_be_wished_for_and_a_larger_one_not() -> None:
     """With max_batch_size no batch is larger and fewer rows are enough; a larger one is ignored."""
     record = record_of(TUNED, call_s=TUNED_S, outcomes=CURVE)
