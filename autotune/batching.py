@@ -38,6 +38,10 @@ class MicroBatcher:
       were waiting or in flight. A lone caller never waits for company, and sixty-four who come
       back together are served together. The peak is forgotten when a wait was in vain.
 
+    Batches that take a few milliseconds are taken several at once from a crowd, and run one after
+    the other before any of their answers is handed out: each time that callers are woken, they
+    take processors from the calls of the other threads.
+
     Only rows of the same nesting, dtypes and shapes share a batch. A request with more rows than a
     batch runs alone. A batch that fails is run again in halves, so that of the callers of a
     batch only those see an error whose rows cause it, at the cost of some 2 log2(requests) calls;
