@@ -132,8 +132,8 @@ class MicroBatcher:
         Returns:
             A future of the outputs of just these rows, nested as `predict` gives them. It fails
             with `DeadlineExceeded` if the time is over first, with `BatcherClosed` if the batcher
-            is closed without draining, and with the model's error. It can be cancelled until its
-            batch starts. Its callbacks run on a thread of the batcher: keep them short.
+            is closed without draining, and with the model's error. It can be cancelled until it is
+            taken for a batch. Its callbacks run on a thread of the batcher: keep them short.
 
         Raises:
             InvalidSample: The rows have another nesting, dtype or shape than the model takes; what

@@ -36,7 +36,7 @@ RIDGE = 1e-9  # keeps the equations solvable, whatever the weights
 CALM, MOST_CALM = 0.03, 0.25
 LEAST_TIDE = 0.02  # standard deviation of what a machine does over minutes, as a log ratio
 LEAST_ROUNDS = 6  # before their spread tells anything
-OF_NOISE = 0.5  # of the variance of a candidate's values from round to round, until it is measured
+OF_NOISE = 0.5  # of the variance that a candidate shows from round to round; the rest are tides
 
 Name = TypeVar("Name", bound=Hashable)
 Floats = npt.NDArray[np.float64]
@@ -105,6 +105,7 @@ class Fit(Generic[Name]):
         levels: For each candidate, the logarithm of its value in a calm round.
         tides: For each round, how far all its values lie above or below that.
         noise: Standard deviation of the logarithm of a block's value.
+        is_guess: Whether that is guessed, for want of blocks to measure it by.
 
     Example:
         The second round ran at half speed:
@@ -134,7 +135,7 @@ class Fit(Generic[Name]):
         disturbances = np.maximum(1, (self._believed < 0).sum(axis=0))
         self._believed = np.where(self._believed < 0, DISTURBED / disturbances, self._believed)
         self._levels, self._tides = np.zeros(shape[1]), np.zeros(shape[0])
-        self.noise, self._free = FIRST_GUESS, LEAST_FREE
+        self.noise, self._free, self.is_guess = FIRST_GUESS, LEAST_FREE, True
         if rounds:
             self._settle()
         self.levels = dict(zip(self._index, self._levels.tolist(), strict=True))
@@ -181,8 +182,9 @@ class Fit(Generic[Name]):
         Part of that are tides. But with less noise than there is, each new candidate that was lucky
         would raise the tide of its round, and with it all who are timed beside it.
         """
+        shared = (self._believed > 0).sum(axis=1) > 1  # else tides are all that it might be
         far: list[float] = []
-        for values, believed in zip(self._values.T, self._believed.T, strict=True):
+        for values, believed in zip(self._values[shared].T, self._believed[shared].T, strict=True):
             own = values[believed == 1.0]
             far += np.sort(np.abs(own - np.median(own)))[1:].tolist() if len(own) > 1 else []
         if len(far) < LEAST_FREE:
@@ -208,7 +210,9 @@ class Fit(Generic[Name]):
                 self._free = free
                 break
         else:
-            self.noise, self._free = self._guessed_noise, LEAST_FREE
+            if self._alike:
+                self.noise, self._free = self._guessed_noise, LEAST_FREE
+        self.is_guess = self._free == LEAST_FREE
         return self.noise
 
     def _measure_likeness(self, weights: Floats, calm: Floats) -> float:
@@ -219,8 +223,7 @@ class Fit(Generic[Name]):
         """
         total = weights.sum(axis=1)
         told = total > 1
-        guessed = self._free == LEAST_FREE  # the noise
-        if not self._alike or guessed or int(told.sum()) < LEAST_ROUNDS:
+        if not self._alike or self.is_guess or int(told.sum()) < LEAST_ROUNDS:
             return CALM
         total, tides = total[told], self._tides[told]
         tides = tides * (1 + calm[told] / total)  # as they were without the guess

@@ -188,7 +188,8 @@ class Dispatcher:
     def _load(self, batch: list[Request], line: Line, now: float) -> None:
         """Take a batch out of a line, but leave the other workers their share of all rows.
 
-        Or several: of a crowd as many as leave each worker as many, and as many again to wait.
+        Or several: of a crowd as many as leave each worker as many, and as many again to wait; but
+        no idle worker is left without his share of those who wait.
         """
         is_there = line.rows >= self._enough or self._queue.rows >= self._everybody
         if not is_there and not self._queue.is_released(line):  # waited in vain
@@ -196,9 +197,10 @@ class Dispatcher:
         here = self._queue.rows + self._flying_rows
         share = max(min(self._enough, self._everybody), math.ceil(here / self._workers))
         size = self._schedule.batch_size
-        of_crowd = min(int(share), self._crowd // (self._workers + 1))
+        of_waiting = math.ceil(self._queue.rows / self._idle)  # of which this worker is one
+        of_crowd = min(int(share), self._crowd // (self._workers + 1), of_waiting)
         full = min(of_crowd // size, self._schedule.batches)
-        self._queue.take(batch, line, max(min(size, int(share)), full * size), now)
+        self._queue.take(batch, line, max(min(size, int(share)), full * size), size, now)
         rows = sum(request.count for request in batch)
         self._flying_rows += rows
         if batch:
@@ -210,10 +212,12 @@ class Dispatcher:
             self._work.notify()
 
     def _run(self, batch: list[Request]) -> None:
-        """Answer a batch; where it fails, its halves, so that an error finds its cause."""
-        rows = sum(request.count for request in batch)
-        is_load = len(batch) > 1 and rows > self._schedule.batch_size
-        predict = self._predict_in_turn if is_load else self._predict
+        """Answer a batch; where it fails, its halves, so that an error finds its cause.
+
+        Of several batches that were taken at once, each is run again by itself.
+        """
+        several = _in_batches(batch, self._schedule.batch_size)
+        predict = self._predict if len(several) == 1 else self._predict_in_turn
         try:
             outputs = share_out(predict(join(batch)), batch)
         except Exception as error:
@@ -224,8 +228,8 @@ class Dispatcher:
             self._finish(batch, "answered", outputs)
             return
         middle = len(batch) // 2
-        self._run(batch[:middle])
-        self._run(batch[middle:])
+        for part in several if len(several) > 1 else (batch[:middle], batch[middle:]):
+            self._run(part)
 
     def _finish(
         self, batch: list[Request], what: str, outcomes: list[Nested | BaseException]
@@ -260,6 +264,19 @@ _COUNTED = (
     "cancelled",
     "abandoned",
 )
+
+
+def _in_batches(requests: list[Request], size: int) -> list[list[Request]]:
+    """Cut requests into batches of so many rows at most; one with more rows is one."""
+    batches: list[list[Request]] = []
+    room = 0
+    for request in requests:
+        if request.count > room or not batches:
+            batches.append([])
+            room = size
+        batches[-1].append(request)
+        room -= request.count
+    return batches
 
 
 def _start(work: Callable[[], None], name: str) -> threading.Thread:

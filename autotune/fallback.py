@@ -40,4 +40,5 @@ def recommendation_among(
             concurrency=1,
             threads=None,
             confidence="low",
+            makespan_s=None,
         )

@@ -88,7 +88,7 @@ class Figures:
         flying_rows: Rows in flight.
         requests: Requests that were let in.
         rows: Rows of those.
-        batches: Batches that were started.
+        batches: Batches that were started; several that were taken at once count as one.
         answered: Requests with an answer.
         failed: Requests with the model's error.
         shed: Requests turned away because the queue was full.
@@ -96,7 +96,7 @@ class Figures:
         cancelled: Requests that their callers cancelled while they waited.
         abandoned: Requests that waited when the batcher was closed without draining.
         batch_rows: Rows by batch.
-        wait_s: Seconds from a request's coming to the start of its batch.
+        wait_s: Seconds from a request's coming until it is taken for a batch.
     """
 
     queue_rows: int
@@ -129,15 +129,19 @@ _EXPORTED = {  # field: Prometheus's name, with the unit and "_total" as its gui
     "flying_rows": ("flying_rows", "gauge", "Rows in flight."),
     "requests": ("requests_total", "counter", "Requests let in."),
     "rows": ("rows_total", "counter", "Rows of the requests let in."),
-    "batches": ("batches_total", "counter", "Batches started."),
+    "batches": (
+        "batches_total",
+        "counter",
+        "Batches started; several that were taken at once are one.",
+    ),
     "answered": ("answered_total", "counter", "Requests with an answer."),
     "failed": ("failed_total", "counter", "Requests with an error of the model."),
     "shed": ("shed_total", "counter", "Requests turned away from a full queue."),
     "expired": ("expired_total", "counter", "Requests whose time ended in the queue."),
     "cancelled": ("cancelled_total", "counter", "Requests cancelled while they waited."),
     "abandoned": ("abandoned_total", "counter", "Requests that waited at an undrained close."),
-    "batch_rows": ("batch_rows", "histogram", "Rows in a batch."),
-    "wait_s": ("wait_seconds", "histogram", "Seconds from request to start of its batch."),
+    "batch_rows": ("batch_rows", "histogram", "Rows of batches that were taken at once."),
+    "wait_s": ("wait_seconds", "histogram", "Seconds in the queue, until taken for a batch."),
 }
 assert [*_EXPORTED] == [field.name for field in fields(Figures)]  # noqa: S101
 

@@ -234,15 +234,21 @@ class TunedPredictor:
         return outputs
 
     def predict_in_turn(self, x: Any) -> Nested:
-        """Same as `predict`, with one batch after the other, on the thread of the caller.
+        """Return the outputs of rows, run in full batches one after the other, on this thread.
 
         For a caller who has such calls on as many threads as batches are to be in flight.
+
+        Args:
+            x: Arrays, tensors or a table, as `predict` takes them; nothing that gives its rows
+                piece by piece.
+
+        Raises:
+            InvalidSample: As `predict`.
         """
-        arrays, rows, runner = self._ready(x)
-        self._look_at_memory()
-        if runner.is_plain and isinstance(arrays, np.ndarray) and self._pace.at_ease and rows:
-            return self._follow((runner, self._cutter.split(rows, runner), False), arrays)
-        outputs = collect(self._crew.run(self._cutter.cut(arrays, rows, runner), 1), rows)
+        ready = self._ready(x)
+        _, rows, _ = ready
+        parts = self._cutter.cut_all([ready], self._look_at_memory)
+        outputs = collect(self._crew.run(parts, 1), rows)
         self._counters.answered(rows)
         return outputs
 

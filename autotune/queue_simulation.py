@@ -120,8 +120,10 @@ class Batcher:
     def _load(self, now: float) -> None:
         """Take a batch out of the line, but leave the other workers their share, and run it.
 
-        Or several: of a crowd as many as leave each worker as many, and as many again to wait.
+        Or several: of a crowd as many as leave each worker as many, and as many again to wait; but
+        no idle worker is left without his share of those who wait.
         """
+        idle = sum(since <= now for since in self._idle)
         if now > self._idle[0]:
             now += self._overhead.wake_s
         heappop(self._idle)
@@ -133,8 +135,8 @@ class Batcher:
             self._see_crowd(here)
         share = max(self._enough, math.ceil(here / self._workers))
         size = self._schedule.batch_size
-        of_crowd = min(share, self._crowd // (self._workers + 1))
-        full = min(of_crowd // size, self._schedule.batches)
+        of_crowd = min(share, self._crowd // (self._workers + 1), math.ceil(waiting / idle))
+        full = min(of_crowd // size, self._schedule.batches) if self._rows <= size else 0
         room = max(min(size, share), full * size)
         count = max(1, min(waiting, room) // self._rows)
         self._interpreter.take(now, count)
@@ -142,7 +144,7 @@ class Batcher:
         self._flying_rows += count * self._rows
         if count * self._together > 1:
             now = self._interpreter.go_on(now, count * self._join_s)
-        is_load = count > 1 and count * self._rows > size
+        is_load = count * self._rows > max(size, self._rows)
         run = self._run_in_turn if is_load else self._run
         heappush(self._flying, (run(now, count * self._rows), len(self.counts)))
         self._share_processors()
@@ -184,7 +186,9 @@ class Batcher:
     def _run_in_turn(self, now: float, rows: int) -> float:
         """When the model's calls for several batches end, which one thread makes."""
         flights = len(self._flying) + 1
-        return now + sum(self._call_s(flights, part, calls) for part, calls in self._steps(rows))
+        size = self._service.recommendation.batch_size
+        parts = [size] * (rows // size) + [rows % size] * (rows % size > 0)
+        return now + sum(self._call_s(flights, part) for part in parts)
 
     def _in_steps(self, rows: int) -> tuple[tuple[int, int], ...]:
         """The parts of a batch, equal ones in steps of several calls: `MOST_STEPS` a thread."""

@@ -122,22 +122,25 @@ class Queue:
         """When the oldest waiting request came; infinite where none waits."""
         return min((line.oldest().arrived for line in self._lines.values()), default=math.inf)
 
-    def take(self, taken: list[Request], line: Line, at_most: int, now: float) -> None:
+    def take(
+        self, taken: list[Request], line: Line, at_most: int, largest: int, now: float
+    ) -> None:
         """Move the oldest requests of a line, with at most so many rows together, to a list.
 
-        The first is taken whatever its size. Those that are too late are not taken.
+        The first is taken whatever its size; one with more rows than `largest` is taken alone.
+        Those that are too late are not taken.
         """
         room = at_most
         while line.rows:
             request = line.oldest()
-            if taken and request.count > room:
+            if taken and request.count > min(room, largest):
                 break
             self.remove(request)
             if request.deadline <= now:
                 self._late.append(request)
             else:
                 taken.append(request)
-                room -= request.count
+                room -= request.count if request.count <= largest else room
 
     def expire(self, now: float) -> list[Request]:
         """Take out all that are too late, those that `take` met among them."""

@@ -140,6 +140,8 @@ class Replica:
         together = max(1, full // IN_FLOOD)
         batch = max(1, full // together)
         requests = FULL_BATCHES * flights * batch
-        batcher = self._simulate(np.zeros(requests), together, QUEUED * flights * batch)
+        # Enough of a crowd that each worker takes as many at once as it may.
+        queued = max(QUEUED * flights, (flights + 1) * self.schedule.batches)
+        batcher = self._simulate(np.zeros(requests), together, queued * batch)
         threads_s = sum(batcher.ends_s) - sum(batcher.starts_s)
         return together * requests / max(batcher.ends_s), batcher.calls_s / threads_s

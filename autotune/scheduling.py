@@ -58,7 +58,8 @@ def schedule_for(
 ) -> Schedule:
     """Choose the schedule; what is given is kept to the letter.
 
-    A `max_batch_size` above the chosen limit changes nothing: more rows were not found to pay.
+    A `max_batch_size` above the chosen limit makes no larger batches: more rows were not found to
+    pay. With one, batches are not taken several at once.
 
     The record's curve gives the median and the quantile of the call time for each batch size
     that was measured in the recommended way. Two sizes are read from it:
@@ -83,9 +84,11 @@ def schedule_for(
             [enough, *(size for size, (_, late_s) in curve.items() if 2 * late_s <= budget_s)]
         )
         wait_s = min(wait_s, max(0.0, budget_s - curve[limit][1]) / 2)
-    batches = _batches(curve[limit], budget_s)
-    if max_batch_size is not None and max_batch_size < limit:
-        limit, enough, batches = max_batch_size, min(enough, max_batch_size), 1
+    batches = 1
+    if max_batch_size is not None:
+        limit, enough = min(limit, max_batch_size), min(enough, max_batch_size)
+    elif limit == tuned:  # the predictor runs them in batches of that
+        batches = _batches(curve[limit], budget_s)
     if max_queue_rows is None:
         least = max(_LEAST_QUEUE_ROWS, _LEAST_QUEUE_BATCHES * tuned * recommendation.concurrency)
         max_queue_rows = max(least, round(recommendation.rows_per_s * _QUEUE_S))

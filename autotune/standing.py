@@ -191,7 +191,9 @@ class Standing:
         """The tide below which something must have slowed a round down."""
         tides = sorted(self.fit.tides)
         calm = tides[int(CALM * len(tides))] if tides else 0.0
-        return calm - max(SLOWER, 4 * self.fit.noise)
+        # A guess may be mostly tides, and would then call the slowest of them calm.
+        noise = 0.0 if self.fit.is_guess else self.fit.noise
+        return calm - max(SLOWER, 4 * noise)
 
     def is_calm(self, number: int, candidate: Candidate) -> bool:
         """Whether nothing disturbed a candidate's block in a round."""

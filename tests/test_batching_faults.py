@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -267,6 +268,22 @@ def test_a_poisoned_request_harms_only_itself() -> None:
         batcher.submit(numbered(20)).result(60)
     assert (batcher.figures.failed, batcher.figures.answered) == (2, 16)
     assert len(watched.batches) <= 1 + 1 + 2 * 8 + 1
+
+
+def test_of_several_batches_only_the_bad_one_is_halved() -> None:
+    """Where they were taken at once, each is run again by itself, and no row more than that."""
+    watched, batcher = serve(Candidate(4), model=MODEL)
+    watched.poison = {5.0: ValueError("five")}
+    with batcher:
+        behind_door(watched, batcher)
+        futures = [batcher.submit(numbered(n)) for n in range(48)]
+        watched.door.set()
+        assert futures[5].exception(60) is watched.poison[5.0]
+        for number in {*range(48)} - {5}:
+            np.testing.assert_array_equal(futures[number].result(60), 2 * numbered(number))
+    ran = Counter(number for batch in watched.batches for number in batch)
+    assert max(map(len, watched.batches)) > 4
+    assert {ran[number] for number in {*range(48)} - {4, 5, 6, 7}} <= {1, 2}
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])

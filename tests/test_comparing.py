@@ -212,6 +212,14 @@ def test_noise_that_cannot_be_measured_yet_is_not_taken_for_little() -> None:
     assert sum(gap.low > 0 for gap in ahead) < 20
 
 
+def test_few_rounds_of_the_same_two_are_exact_whatever_the_tides() -> None:
+    """Where nobody comes and goes, what all share is tide and no noise."""
+    rounds = calm(4, a=0.0, b=0.3)
+    for number in (1, 3):
+        rounds[number] = {n: (level + HALF, False) for n, (level, _) in rounds[number].items()}
+    assert Fit(rounds).gap("b", "a").half_width < 0.1
+
+
 def test_one_block_has_a_level_and_no_tide() -> None:
     """The least there can be is fitted, with the noise still a guess."""
     fit = Fit([{"a": (2.0, False)}])

@@ -15,7 +15,7 @@ import pytest
 from autotune import Candidate, TunedPredictor
 from autotune import predictor as room
 from autotune.stats import Stats
-from tests.batchers import numbered, record_of, together
+from tests.batchers import numbered, record_of, timed, together
 from tests.guards import GIB, FreeMemory
 from tests.tunings import with_peaks
 
@@ -28,14 +28,17 @@ class Memory:
     Attributes:
         fits: Rows.
         share: Of the batches of more than one row, those that fail at random.
+        asked: Rows of each batch.
     """
 
     def __init__(self) -> None:
         self.fits, self.share = 10**9, 0.0
+        self.asked: list[int] = []
         self._dice, self._lock = random.Random(0), threading.Lock()  # noqa: S311  no secrets
 
     def take(self, rows: int) -> None:
         """Take memory for a batch."""
+        self.asked.append(rows)
         with self._lock:
             unlucky = rows > 1 and self._dice.random() < self.share
         if rows > self.fits or unlucky:
@@ -102,6 +105,15 @@ def test_memory_that_runs_out_in_mid_call_loses_nothing(
     assert 2 <= stats.out_of_memory <= 3 * (concurrency + 2)
     assert_doubled(predictor, 0, 32)
     assert predictor.stats.out_of_memory == stats.out_of_memory
+
+
+def test_batches_in_turn_are_full(make: Callable[..., TunedPredictor], memory: Memory) -> None:
+    """Smaller ones would end sooner on several threads, but here they are all on one."""
+    curve = [timed(size, 5e-4 + 5e-5 * size, concurrency=2) for size in (1, 4, 8, 16, 32)]
+    record = record_of(Candidate(32, concurrency=2), call_s=0.0021, outcomes=curve)
+    predictor, rows = make(record=record), numbered(0, 100)
+    np.testing.assert_array_equal(predictor.predict_in_turn(rows), 2 * rows)
+    assert memory.asked[-4:] == [32, 32, 32, 4]  # after those of the warm-up
 
 
 def test_batches_in_turn_step_down_as_well(

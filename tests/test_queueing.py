@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from autotune.answers import Answer, Rows
+from autotune.answers import Answer, Request, Rows
 from autotune.queueing import TIDY, Queue
 from tests.batchers import numbered
 
@@ -42,7 +42,7 @@ def test_kinds_that_are_there_together_start_one_after_the_other() -> None:
         assert line is not None
         assert queue.is_released(line)
         assert queue.rows == left
-        queue.take([], line, 10, 0.0)
+        queue.take([], line, 10, 10, 0.0)
     later = Answer(Rows(np.zeros((1, 1))), 4.0, None, lambda _: True)
     queue.add(later)
     assert queue.ready(10, 3, -math.inf) is None
@@ -55,5 +55,18 @@ def test_the_rest_of_a_kind_waits_for_more() -> None:
         queue.add(Answer(Rows(np.zeros((1, 1))), float(number), None, lambda _: True))
     line = queue.ready(10, 3, -math.inf)
     assert line is not None
-    queue.take([], line, 2, 0.0)
+    queue.take([], line, 2, 2, 0.0)
     assert queue.ready(10, 3, -math.inf) is None
+
+
+def test_a_request_larger_than_a_batch_is_taken_alone() -> None:
+    """Also where there is room for it and for others."""
+    queue = Queue()
+    for number, rows in enumerate((1, 10, 1, 2)):
+        queue.add(Answer(Rows(np.zeros((rows, 1))), float(number), None, lambda _: True))
+    found = []
+    while (line := queue.ready(1, 1, math.inf)) is not None:
+        taken: list[Request] = []
+        queue.take(taken, line, 32, 4, 0.0)
+        found.append([one.count for one in taken])
+    assert found == [[1], [10], [1, 2]]
