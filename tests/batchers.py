@@ -136,6 +136,8 @@ def together(call: Callable[[int], object], numbers: Iterable[int]) -> None:
         list(pool.map(call, numbers))
 
 
-def workers() -> list[threading.Thread]:
-    """The threads of all batchers that are open."""
-    return [thread for thread in threading.enumerate() if "autotune-batcher" in thread.name]
+def workers(batcher: MicroBatcher) -> list[threading.Thread]:
+    """The threads of a batcher that are alive."""
+    dispatcher = batcher._dispatcher
+    threads = [*dispatcher._threads, *([dispatcher._keeper] if dispatcher._keeper else [])]
+    return [thread for thread in threads if thread.is_alive()]

@@ -19,11 +19,11 @@ def test_closing_answers_all_that_wait() -> None:
     """Leaving the `with` drains the queue; afterwards nothing is taken, and no thread is left."""
     watched, batcher = serve(Candidate(4, concurrency=2), model=MODEL, max_wait_s=3600)
     with batcher:
-        assert {worker.name for worker in workers()} == {
+        assert {worker.name for worker in workers(batcher)} == {
             "autotune-batcher-0",
             "autotune-batcher-1",
         }
-        assert all(worker.daemon for worker in workers())
+        assert all(worker.daemon for worker in workers(batcher))
         futures = [batcher.submit(numbered(n), timeout_s=3000) for n in range(11)]
     for number, future in enumerate(futures):
         np.testing.assert_array_equal(future.result(0), 2 * numbered(number))
@@ -32,7 +32,7 @@ def test_closing_answers_all_that_wait() -> None:
     with pytest.raises(BatcherClosed):
         asyncio.run(batcher.abatch(numbered(0)))
     batcher.close()
-    assert not workers()
+    assert not workers(batcher)
     assert watched.ran == set(range(11))
 
 
@@ -57,7 +57,7 @@ def test_closing_without_draining_fails_those_that_wait() -> None:
     flying.result(0)
     assert watched.ran == {900}
     assert batcher.figures.abandoned == 2
-    assert not workers()
+    assert not workers(batcher)
 
 
 def test_an_async_with_drains_too() -> None:
@@ -81,4 +81,4 @@ def test_a_callback_may_close_the_batcher() -> None:
     waiting = batcher.submit(numbered(1), timeout_s=600)
     watched.door.set()
     waiting.result(60)
-    wait_until(lambda: not workers())
+    wait_until(lambda: not workers(batcher))

@@ -151,7 +151,7 @@ def test_it_goes_by_what_the_predictor_can_run() -> None:
     record = record_of(Candidate(64, concurrency=3))
     with MicroBatcher(cast(TunedPredictor, Lessened(doubler(), record))) as batcher:
         assert batcher.batch_size == 8
-        assert len(workers()) == 1
+        assert len(workers(batcher)) == 1
 
 
 def test_a_forked_process_is_told_that_it_has_no_threads() -> None:
@@ -319,13 +319,13 @@ def test_an_error_thrown_into_a_worker_loses_no_request(
     with batcher:
         batcher.submit(numbered(0)).result(60)
         for hit in range(1, 11):
-            throw_into(workers()[hit % 2], KeyboardInterrupt)
+            throw_into(workers(batcher)[hit % 2], KeyboardInterrupt)
             while len(caplog.records) < hit:  # until it was felt
                 futures = [batcher.submit(numbered(n)) for n in range(20)]
                 done, _ = concurrent.futures.wait(futures, timeout=60)
                 assert len(done) == 20
         assert batcher.submit(numbered(5)).exception(60) is None
-        assert len(workers()) == 2
+        assert len(workers(batcher)) == 2
 
 
 def throw_into(thread: threading.Thread, error: type[BaseException]) -> None:
