@@ -144,7 +144,8 @@ class Dispatcher:
     def _see_crowd(self) -> None:
         self._crowd = self._queue.rows + self._flying_rows
         if self._schedule.follows_crowd:
-            self._everybody = math.ceil(self._crowd / self._workers)
+            least_share = min(self._crowd, self._schedule.least_share)
+            self._everybody = max(math.ceil(self._crowd / self._workers), least_share)
 
     def _serve(self) -> None:
         """Run batches until the batcher is closed; what one thread of it does."""
@@ -195,7 +196,8 @@ class Dispatcher:
         if not is_there and not self._queue.is_released(line):  # waited in vain
             self._see_crowd()
         here = self._queue.rows + self._flying_rows
-        share = max(min(self._enough, self._everybody), math.ceil(here / self._workers))
+        least_share = max(min(self._enough, self._everybody), self._schedule.least_share)
+        share = max(least_share, math.ceil(here / self._workers))
         size = self._schedule.batch_size
         of_waiting = math.ceil(self._queue.rows / self._idle)  # of which this worker is one
         of_crowd = min(int(share), self._crowd // (self._workers + 1), of_waiting)

@@ -115,7 +115,8 @@ class Batcher:
     def _see_crowd(self, here: int) -> None:
         self._crowd = here
         if self._schedule.follows_crowd:
-            self._enough = min(self._schedule.enough_rows, math.ceil(here / self._workers))
+            share = max(math.ceil(here / self._workers), min(here, self._schedule.least_share))
+            self._enough = min(self._schedule.enough_rows, share)
 
     def _load(self, now: float) -> None:
         """Take a batch out of the line, but leave the other workers their share, and run it.
@@ -133,7 +134,8 @@ class Batcher:
         here = waiting + self._flying_rows
         if waiting < self._enough:  # waited in vain
             self._see_crowd(here)
-        share = max(self._enough, math.ceil(here / self._workers))
+        least_share = max(self._enough, self._schedule.least_share)
+        share = max(least_share, math.ceil(here / self._workers))
         size = self._schedule.batch_size
         of_crowd = min(share, self._crowd // (self._workers + 1), math.ceil(waiting / idle))
         full = min(of_crowd // size, self._schedule.batches) if self._rows <= size else 0

@@ -171,6 +171,19 @@ def test_workers_share_what_waits() -> None:
     assert max(len(batch) for batch in watched.batches) < 18
 
 
+def test_workers_do_not_share_what_takes_next_to_no_time() -> None:
+    """Rows of a microsecond each are one batch, though two may be in flight."""
+    way = Candidate(64, concurrency=2)
+    watched, batcher = serve(way, record=record_of(way, call_s=64e-6))
+    with batcher:
+        behind_door(watched, batcher)
+        futures = [batcher.submit(numbered(n)) for n in range(18)]
+        watched.door.set()
+        for future in futures:
+            future.result(60)
+    assert [len(batch) for batch in watched.batches] == [1, 1, 18]
+
+
 @pytest.mark.parametrize("flights", [1, 2])
 def test_a_crowd_is_served_several_batches_at_once(flights: int) -> None:
     """Short batches are taken together, one such load for each worker and one that waits.

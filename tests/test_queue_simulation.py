@@ -115,6 +115,12 @@ def test_workers_share_what_waits() -> None:
     assert max(batcher.counts) < 18
 
 
+def test_workers_do_not_share_what_takes_next_to_no_time() -> None:
+    """As in the real one: rows of a microsecond each are one batch."""
+    record = record_for(64, flights=2, wait_s=64e-6)
+    assert simulate(record, [0.0, 0.1] + [0.5] * 18).counts == [1, 1, 18]
+
+
 def test_a_thread_that_slept_takes_who_came_while_it_woke() -> None:
     """Waking takes time, and who comes in it is served as well; a busy thread need not wake.
 

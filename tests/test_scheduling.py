@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from autotune import Candidate, Failure, Goal, Measurement, Outcome, OutOfMemory
 from autotune.records import TuningRecord
-from autotune.scheduling import WORTHWHILE, Schedule, schedule_for
+from autotune.scheduling import BATCH_S, WORTHWHILE, Schedule, schedule_for
 from tests.batchers import record_of, timed
 
 
@@ -117,6 +117,15 @@ def test_short_batches_are_taken_several_at_once(
     assert schedule_of(record).batches == batches
     assert schedule_of(record, max_batch_size=2).batches == 1
     assert schedule_of(record, max_wait_s=0.1).batches == 1
+
+
+def test_rows_that_take_next_to_no_time_are_not_shared_out() -> None:
+    """As many rows as the tuned speed makes in the time that a batch costs Python."""
+    record = record_of(Candidate(1_000), call_s=1_000 * BATCH_S / 8)
+    assert schedule_of(record).least_share == 8
+    assert schedule_of(record_of(TUNED, call_s=TUNED_S, outcomes=CURVE)).least_share == 4
+    assert schedule_of(record_of(Candidate(4), call_s=1.0)).least_share == 0
+    assert schedule_of(record, max_wait_s=0.1).least_share == 0  # whose batches are full or late
 
 
 def test_a_smaller_batch_can_be_wished_for_and_a_larger_one_not() -> None:
