@@ -35,8 +35,7 @@ class MicroBatcher:
     * its oldest request has waited `max_wait_s`, or
     * with the default `max_wait_s`: its rows make it at least 0.9 times as fast as a full one, or
       everybody is there: as many rows of all kinds wait as the share of a thread was when most
-      were waiting or in flight, or all of them, where their call takes less time than it takes
-      Python to start one. A lone caller never waits for company, and sixty-four who come
+      were waiting or in flight. A lone caller never waits for company, and sixty-four who come
       back together are served together. The peak is forgotten when a wait was in vain.
 
     Batches that take a few milliseconds are taken several at once from a crowd, and run one after

@@ -144,8 +144,7 @@ class Dispatcher:
     def _see_crowd(self) -> None:
         self._crowd = self._queue.rows + self._flying_rows
         if self._schedule.follows_crowd:
-            least_share = min(self._crowd, self._schedule.least_share)
-            self._everybody = max(math.ceil(self._crowd / self._workers), least_share)
+            self._everybody = math.ceil(self._crowd / self._workers)
 
     def _serve(self) -> None:
         """Run batches until the batcher is closed; what one thread of it does."""

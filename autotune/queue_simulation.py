@@ -115,8 +115,7 @@ class Batcher:
     def _see_crowd(self, here: int) -> None:
         self._crowd = here
         if self._schedule.follows_crowd:
-            share = max(math.ceil(here / self._workers), min(here, self._schedule.least_share))
-            self._enough = min(self._schedule.enough_rows, share)
+            self._enough = min(self._schedule.enough_rows, math.ceil(here / self._workers))
 
     def _load(self, now: float) -> None:
         """Take a batch out of the line, but leave the other workers their share, and run it.

@@ -19,9 +19,11 @@ SEGMENTS = 8  # parts of a run that are compared: as long as may be, to hold who
 # several that come together: a call's 64th is no time to speak of.
 FOLLOWED = 64
 IDLE = 1e-5  # of the time a request is there: two meet once in 100,000
-FLOOD = 25_600  # requests of each thread, to tell the capacity
-IN_FLOOD = 256  # so many are followed for a batch there: with 64 it came out a seventh too high
-QUEUED = 2  # batches wait meanwhile
+FULL_BATCHES = 400  # of each thread, to tell the capacity
+QUEUED = 2  # of them wait meanwhile
+# So many are followed for a batch there, in which calls begin and end: with 64 a capacity came out
+# a seventh too high, its batches having begun in another order than all requests make them begin.
+IN_FLOOD = 256
 DRAWS = 65_521  # a prime, so that calls and arrivals never repeat together
 
 Floats = npt.NDArray[np.float64]
@@ -139,7 +141,7 @@ class Replica:
         flights, full = self._service.flights, self.schedule.batch_size // self._rows
         together = max(1, full // IN_FLOOD)
         batch = max(1, full // together)
-        requests = FLOOD // batch * flights * batch
+        requests = FULL_BATCHES * flights * batch
         # Enough of a crowd that each worker takes as many at once as it may.
         queued = max(QUEUED * flights, (flights + 1) * self.schedule.batches)
         batcher = self._simulate(np.zeros(requests), together, queued * batch)

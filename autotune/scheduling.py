@@ -43,8 +43,8 @@ class Schedule:
         max_queue_rows: Rows that may wait.
         batches: Full batches that a worker takes at once at most, to run one after the other, where
             enough rows wait.
-        least_share: So many rows one worker takes, with nobody to share them: what they take of a
-            call is less than one more batch costs Python.
+        least_share: So many of the rows that wait a worker takes, and leaves none of them to
+            others: at the tuned speed they take less time than one more batch costs Python.
     """
 
     batch_size: int
@@ -81,8 +81,8 @@ def schedule_for(
     With a budget the wait is also at most half of what one batch leaves of it; the other half is
     for what cannot be foreseen.
 
-    Rows are not shared out among the workers where that wins less of the model's time than one more
-    batch takes of Python's.
+    Rows that wait are not shared out among the workers where that wins less of the model's time
+    than one more batch takes of Python's; but none waits for that.
     """
     curve = curve_of(recommendation, record)
     tuned = recommendation.batch_size

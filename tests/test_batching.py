@@ -172,7 +172,7 @@ def test_workers_share_what_waits() -> None:
 
 
 def test_workers_do_not_share_what_takes_next_to_no_time() -> None:
-    """Rows of a microsecond each are one batch, though two may be in flight."""
+    """Rows of a microsecond each that wait are one batch, though two may be in flight."""
     way = Candidate(64, concurrency=2)
     watched, batcher = serve(way, record=record_of(way, call_s=64e-6))
     with batcher:

@@ -121,6 +121,14 @@ def test_workers_do_not_share_what_takes_next_to_no_time() -> None:
     assert simulate(record, [0.0, 0.1] + [0.5] * 18).counts == [1, 1, 18]
 
 
+def test_nobody_waits_for_rows_that_would_share_his_batch() -> None:
+    """Who comes beside one row in flight starts at once, where forty would be taken together."""
+    way = Candidate(8_192, concurrency=2)
+    calls = [timed(8_192, CALL_S, concurrency=2)]
+    batcher = simulate(record_of(way, call_s=0.01, outcomes=calls), [0.0, 0.5])
+    assert batcher.starts_s == pytest.approx([0.0, 0.5])
+
+
 def test_a_thread_that_slept_takes_who_came_while_it_woke() -> None:
     """Waking takes time, and who comes in it is served as well; a busy thread need not wake.
 

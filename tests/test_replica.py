@@ -236,6 +236,5 @@ def test_the_capacity_hardly_depends_on_how_many_are_followed(
     overhead = Overhead(let_in_s=5e-6, answer_s=4e-6, batch_s=2e-5, wake_s=7e-5)
     found = Replica(service, schedule, overhead).capacity_per_s
     monkeypatch.setattr(replica, "IN_FLOOD", 1_024)
-    monkeypatch.setattr(replica, "FLOOD", 51_200)
     closer = Replica(service, schedule, overhead).capacity_per_s
     assert found == pytest.approx(closer, rel=0.02)
