@@ -129,6 +129,15 @@ def behind_door(watched: Watched, batcher: MicroBatcher, first: int = 900) -> li
     return futures
 
 
+def answer_queued(watched: Watched, batcher: MicroBatcher, count: int) -> None:
+    """Let the rows 0, 1, ... come while all workers are busy, and then have them answered."""
+    behind_door(watched, batcher)
+    futures = [batcher.submit(numbered(number)) for number in range(count)]
+    watched.door.set()
+    for future in futures:
+        future.result(60)
+
+
 def together(call: Callable[[int], object], numbers: Iterable[int]) -> None:
     """Call a function with each number on a thread of its own; an error in one is raised."""
     numbers = tuple(numbers)

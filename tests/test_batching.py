@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 from autotune import Candidate, InvalidInput, InvalidSample, MicroBatcher, TunedPredictor
 from autotune.answers import Rows, join
 from autotune.scheduling import MOST_BATCHES
-from tests.batchers import behind_door, doubler, numbered, record_of, serve, timed, together
+from tests.batchers import (
+    answer_queued,
+    behind_door,
+    doubler,
+    numbered,
+    record_of,
+    serve,
+    timed,
+    together,
+)
 
 SERVING = Path(__file__).parents[1] / "docs" / "serving.md"
 MODEL = doubler()
@@ -87,11 +96,7 @@ def test_waiting_rows_fill_batches_in_order() -> None:
     """What comes while the model is busy is run in full batches, first come first served."""
     watched, batcher = serve(Candidate(4))
     with batcher:
-        behind_door(watched, batcher)
-        futures = [batcher.submit(numbered(n)) for n in range(10)]
-        watched.door.set()
-        for future in futures:
-            future.result(60)
+        answer_queued(watched, batcher, 10)
     assert watched.batches[1:] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
@@ -162,11 +167,7 @@ def test_workers_share_what_waits() -> None:
     """Where two batches may be in flight, the one that is free first does not take all."""
     watched, batcher = serve(Candidate(64, concurrency=2))
     with batcher:
-        behind_door(watched, batcher)
-        futures = [batcher.submit(numbered(n)) for n in range(18)]
-        watched.door.set()
-        for future in futures:
-            future.result(60)
+        answer_queued(watched, batcher, 18)
     assert watched.ran == {*range(18), 900, 901}
     assert max(len(batch) for batch in watched.batches) < 18
 
@@ -176,11 +177,7 @@ def test_workers_do_not_share_what_takes_next_to_no_time() -> None:
     way = Candidate(64, concurrency=2)
     watched, batcher = serve(way, record=record_of(way, call_s=64e-6))
     with batcher:
-        behind_door(watched, batcher)
-        futures = [batcher.submit(numbered(n)) for n in range(18)]
-        watched.door.set()
-        for future in futures:
-            future.result(60)
+        answer_queued(watched, batcher, 18)
     assert [len(batch) for batch in watched.batches] == [1, 1, 18]
 
 
@@ -208,11 +205,7 @@ def test_no_load_is_taken_where_the_batch_was_wished_for() -> None:
     """With max_batch_size answers come sooner: one batch after the other."""
     watched, batcher = serve(Candidate(8), max_batch_size=4)
     with batcher:
-        behind_door(watched, batcher)
-        futures = [batcher.submit(numbered(n)) for n in range(48)]
-        watched.door.set()
-        for future in futures:
-            future.result(60)
+        answer_queued(watched, batcher, 48)
     assert max(map(len, watched.batches)) == 4
 
 
