@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
 Strategy = Literal["ladder", "sampler"]
 
-BLOCKS = 600  # so many would fit into the budget if a probe were nothing but its timed calls
+# So many would fit into the budget if a probe were nothing but its timed calls. Short ones: where a
+# machine is of another speed every tenth of a second, candidates must be timed within the same one.
+BLOCKS = 1_200
 MOST_BLOCKS = 2_000  # for probes that take no time, and noise that no tolerance allows for
 MAX_BLOCK_S, MIN_BLOCK_S = 0.25, 0.02
 RESERVE = 1.5  # times what the fresh measurement should take are kept for it,

@@ -79,12 +79,18 @@ def trimmed_mean(values: Sequence[float]) -> float:
 
 
 def speed_of(measurement: Measurement) -> float:
-    """Rows per second of calls that nothing interrupted: by the trimmed mean of the calls."""
-    times = measurement.times_s
-    smooth = trimmed_mean(times)
+    """Rows per second of calls that nothing interrupted: by the trimmed mean of the calls.
+
+    Of calls in flight by that of as many as were in flight: where they share processors one is
+    quick because another is slow.
+    """
+    times, together = measurement.times_s, measurement.candidate.concurrency
     if measurement.span_s is None:
-        return measurement.candidate.batch_size / smooth
-    return measurement.rows_per_s * (math.fsum(times) / len(times)) / smooth
+        return measurement.candidate.batch_size / trimmed_mean(times)
+    ends = range(together, len(times) + 1, together)
+    waves = [math.fsum(times[end - together : end]) / together for end in ends] or [1.0]
+    smooth = trimmed_mean(waves) / (math.fsum(waves) / len(waves))
+    return measurement.rows_per_s / smooth
 
 
 def latency_quantile_s(measurement: Measurement, quantile: float) -> float:

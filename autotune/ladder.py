@@ -19,9 +19,17 @@ MOST_HICCUPS = 40  # blocks of a rung that is too slow, while it is not known wh
 
 
 def anchor(standing: Standing) -> list[Candidate]:
-    """Return the best so far, if any: with it in each, rounds can be compared with each other."""
-    fine = standing.allowed
-    return [max(fine, key=lambda c: standing.levels[c])] if fine else []
+    """Return the best so far, if any: with it in each, rounds can be compared with each other.
+
+    And the best of those that are well known, while the best is not: else who was lucky once would
+    only be timed beside newcomers, and what lies below it would not be seen again.
+    """
+    best = max(standing.allowed, key=lambda c: standing.levels[c], default=None)
+    if best is None:
+        return []
+    often = [c for c in standing.allowed if standing.times_tried(c) >= OFTEN]
+    known = max(often, key=lambda c: standing.levels[c], default=best)
+    return list(dict.fromkeys([best, known]))
 
 
 def climb(standing: Standing, bounds: Bounds, lane: Lane, lanes: int = 1) -> int | list[Candidate]:

@@ -78,9 +78,12 @@ def _may_be_best(standing: Standing, lane: Lane, lanes: Sequence[Lane]) -> bool:
 
 
 def is_near_best(standing: Standing, lane: Lane) -> bool:
-    """Whether a lane may hold the answer as far as it has been tried."""
+    """Whether a lane is about as good as the best as far as it has been tried.
+
+    Where noise is loud any lane may be; whoever may still be the answer is for the race.
+    """
     line = _line(standing, lane)
-    return bool(line) and _is_near(standing, max(line, key=lambda c: standing.levels[c]))
+    return bool(line) and _level(standing, lane) >= _level_of_best(standing) - NEAR
 
 
 def _is_near(standing: Standing, own: Candidate) -> bool:

@@ -68,9 +68,10 @@ class Measurement(
     Attributes:
         candidate: What was timed.
         times_s: Seconds of each timed call, in the order they were made; NumPy in, NumPy out.
-        span_s: Seconds from the first timed call to the end of the last; None where they ran
-            one after another, when it is their sum.
-        first_call_s: Seconds of the first call at this size, with tracing and compilation.
+        span_s: Seconds of all timed calls together, in a long row of such calls, all threads busy;
+            None where they ran one after another, when it is their sum.
+        first_call_s: Seconds of the first call at this size, with tracing and compilation; where
+            it was timed before, about those of any call.
         elapsed_s: Seconds that the probe took in all.
         device_peak_bytes: Highest use of the framework's allocator during the probe, weights
             included; None where the allocator keeps no count.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -125,6 +126,42 @@ class Troubles:
     out_of_memory_s: float = 2.0
 
 
+@dataclass(frozen=True)
+class Roughness:
+    """A machine whose speed is never the same, for reasons that no counter tells.
+
+    The default is one that was measured: what followed each other differed by 4 % (stretches of
+    9 ms) to 8 % (0.1 to 0.3 s), and every 1.5 s the machine stood next to still for a moment.
+
+    Attributes:
+        spread: Standard deviation of the logarithm of its speed.
+        memory_s: Seconds after which it has forgotten its speed, mostly.
+        every_s: Shortest and longest time between moments at which it stands next to still.
+        still_s: Shortest and longest of these moments, in seconds.
+        slowdown: How many times as long everything takes meanwhile.
+    """
+
+    spread: float = 0.12
+    memory_s: float = 0.3
+    every_s: tuple[float, float] = (1.3, 1.6)
+    still_s: tuple[float, float] = (0.03, 0.08)
+    slowdown: float = 12.0
+
+    def pace(self, steps: int, step_s: float, random: np.random.Generator) -> Floats:
+        """Draw how much faster than usual the machine is in each of some steps."""
+        kept = np.exp(-step_s / self.memory_s)
+        shocks = random.normal(0, self.spread * np.sqrt(1 - kept**2), steps)
+        pace: Floats = np.exp(
+            np.fromiter(accumulate(shocks, lambda x, shock: kept * x + shock), float)
+        )
+        now_s = 0.0
+        while now_s < steps * step_s:
+            begin_s = now_s + random.uniform(*self.every_s)
+            now_s = begin_s + random.uniform(*self.still_s)
+            pace[round(begin_s / step_s) : round(now_s / step_s)] /= self.slowdown
+        return pace
+
+
 class Clock:
     """Turns seconds of work into seconds on the clock, which a neighbour makes longer."""
 
@@ -168,6 +205,36 @@ class Clock:
             more_work_s = self._work_s[-1] + np.cumsum(spells_s * pace)
             self._clock_s = np.concatenate([self._clock_s, more_s])
             self._work_s = np.concatenate([self._work_s, more_work_s])
+
+
+class RoughClock:
+    """A clock of a rough machine, with a neighbour: of him alone is told whom he disturbed."""
+
+    STEP_S = 0.005
+
+    def __init__(
+        self, neighbour: Neighbour, roughness: Roughness, random: np.random.Generator, long_s: float
+    ) -> None:
+        self.now_s = 0.0
+        steps = int(long_s / self.STEP_S)
+        spells_s = random.exponential(np.tile([neighbour.idle_s, neighbour.busy_s], steps))
+        ends_s = np.cumsum(spells_s)[: 2 * steps]
+        self._clock_s = self.STEP_S * np.arange(steps + 1)
+        busy = np.searchsorted(ends_s, self._clock_s[:-1]) % 2 == 1
+        pace = roughness.pace(steps, self.STEP_S, random)
+        pace[busy] /= neighbour.slowdown
+        self._work_s = np.concatenate([[0.0], np.cumsum(pace) * self.STEP_S])
+        self._busy_s = np.concatenate([[0.0], np.cumsum(busy) * self.STEP_S])
+
+    def spend(self, work_s: Floats) -> tuple[Floats, int]:
+        """Do pieces of work one after another, as `Clock.spend` does."""
+        begin = np.interp(self.now_s, self._clock_s, self._work_s)
+        done = begin + np.concatenate([[0.0], np.cumsum(work_s)])
+        clock_s = np.interp(done, self._work_s, self._clock_s)
+        took_s = np.diff(clock_s)
+        busy_s = np.diff(np.interp(clock_s, self._clock_s, self._busy_s))
+        self.now_s = float(clock_s[-1])
+        return took_s, int(np.count_nonzero(busy_s > 0.13 * took_s))
 
 
 @dataclass

@@ -12,7 +12,7 @@ from autotune import watch
 from autotune.device import Device
 from autotune.disturbance import Meter
 from autotune.guard import PROCESS_PER_ALLOCATED, RESERVE, Guard
-from autotune.timing import time_calls
+from autotune.timing import Threads, time_calls
 from autotune.watch import Look, Watch
 from tests.guards import GIB, UNWATCHED, FreeMemory
 from tests.waiting import wait_until
@@ -259,7 +259,16 @@ def test_calls_that_fail_are_no_longer_repeated(free: FreeMemory) -> None:
     with guard:
         free.take(2 * GIB)
         with contextlib.suppress(MemoryError):
-            time_calls(call, [None], 0.1, concurrency=1, fewest=1, meter=Meter(), guard=guard)
+            time_calls(
+                call,
+                [None],
+                0.1,
+                threads=Threads(),
+                concurrency=1,
+                fewest=1,
+                meter=Meter(),
+                guard=guard,
+            )
         free.take(-2 * GIB)
         free.is_seen()
     with guard:

@@ -118,6 +118,17 @@ def test_batches_in_flight_share_their_time() -> None:
     assert speed_of(pair) == pytest.approx(200)
 
 
+def test_of_calls_in_flight_none_is_slow_alone() -> None:
+    """Where three share two processors one waits: what it takes is what the others took less."""
+    wave = (0.1, 0.1, 0.4)
+    three = Measurement(Candidate(10, concurrency=3), wave * 4, span_s=4 * 0.6 / 3)
+    assert speed_of(three) == pytest.approx(150)
+    hiccup = Measurement(Candidate(10, concurrency=3), wave * 3 + (1.0, 1.0, 4.0), span_s=5.0)
+    assert speed_of(hiccup) == pytest.approx(hiccup.rows_per_s * 3.25)
+    cut_short = Measurement(Candidate(10, concurrency=3), (0.1, 0.4), span_s=0.4)
+    assert speed_of(cut_short) == cut_short.rows_per_s
+
+
 @pytest.mark.parametrize(("quantile", "calls"), [(0.9, 29), (0.95, 59), (0.99, 299)])
 def test_a_quantile_needs_so_many_calls(quantile: float, calls: int) -> None:
     """With none over the limit, so many calls pass and one less is undecided."""

