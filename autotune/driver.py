@@ -39,9 +39,11 @@ if TYPE_CHECKING:
 
 Strategy = Literal["ladder", "sampler"]
 
-# So many would fit into the budget if a probe were nothing but its timed calls. Short ones: where a
-# machine is of another speed every tenth of a second, candidates must be timed within the same one.
-BLOCKS = 1_200
+# Where a machine is of another speed every tenth of a second, candidates must be timed within the
+# same one; in much shorter blocks than this, nothing tells whether something disturbed them.
+BLOCK_S = 0.05
+# So many would fit into a short and into a long budget, were a probe nothing but its timed calls.
+FEWEST_BLOCKS, BLOCKS = 600, 1_200
 MOST_BLOCKS = 2_000  # for probes that take no time, and noise that no tolerance allows for
 MAX_BLOCK_S, MIN_BLOCK_S = 0.25, 0.02
 RESERVE = 1.5  # times what the fresh measurement should take are kept for it,
@@ -93,7 +95,8 @@ class Driver:
         self._proposed: Candidate | None = None
         self._refused: dict[Candidate, int] = {}
         self._reserve_s = 0.0
-        self._block_s = min(MAX_BLOCK_S, max(MIN_BLOCK_S, budget_s / BLOCKS))
+        usual_s = max(min(BLOCK_S, budget_s / FEWEST_BLOCKS), budget_s / BLOCKS)
+        self._block_s = min(MAX_BLOCK_S, max(MIN_BLOCK_S, usual_s))
 
     def ask(self) -> tuple[Candidate, float] | None:
         """Return what to try and the seconds for timed calls; None when the search is over."""
@@ -177,7 +180,7 @@ class Driver:
                 self._ledger.refuse(self._why_not(self._proposed))
                 self._proposed = None
                 continue
-            self._begin_round(Plan(tuple(anchor(self._standing))))
+            self._begin_round(Plan(tuple(c for c in anchor(self._standing) if c != step)))
             if step == self._proposed:
                 self._ledger.start(step)
                 self._proposed = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -87,10 +88,8 @@ def speed_of(measurement: Measurement) -> float:
     times, together = measurement.times_s, measurement.candidate.concurrency
     if measurement.span_s is None:
         return measurement.candidate.batch_size / trimmed_mean(times)
-    ends = range(together, len(times) + 1, together)
-    waves = [math.fsum(times[end - together : end]) / together for end in ends] or [1.0]
-    smooth = trimmed_mean(waves) / (math.fsum(waves) / len(waves))
-    return measurement.rows_per_s / smooth
+    waves = [fmean(times[n : n + together]) for n in range(0, len(times), together)]
+    return measurement.rows_per_s * fmean(times) / trimmed_mean(waves)
 
 
 def latency_quantile_s(measurement: Measurement, quantile: float) -> float:

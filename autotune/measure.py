@@ -31,8 +31,9 @@ from autotune.workload import Workload
 MIN_CALLS = 3  # in a first look; later blocks add to it
 MIN_CALLS_AGAIN = 2
 WARM_UP_SHARE = 0.5  # of the seconds for timed calls
-# The first call after others' turns takes longer, where calls are short: 1.3 to 1.6 times as long
-# below 5 ms, 1.03 to 1.3 times below 20 ms; above, 0.99 to 1.03 times (medians of 500 blocks).
+# Seconds of a call. The first after others' turns takes longer where calls are short: 1.3 to 1.6
+# times as long below 5 ms, 1.03 to 1.3 times below 20 ms, above 0.99 to 1.03 times (medians of 500
+# blocks of TensorFlow's, one in flight).
 COLD_S = 0.02
 MAX_BATCHES = 4  # distinct batches in turn: enough that a batch is not just read from cache,
 MAX_BATCH_BYTES = 256 * 2**20  # while rows kept ready do not push the model out of memory
@@ -120,10 +121,10 @@ class InProcessProbe:
         parity = Parity()
         if candidate in self._call_s:
             with footprint:
-                first_call_s = self._call_s[candidate]
-                if first_call_s < COLD_S:
-                    first_call_s, _ = _first_call(engine, batches[0])
-                timings = self._time(candidate, engine, batches, seconds, first_call_s)
+                if not self._is_warm(candidate):
+                    engine(batches[0])
+                timings = self._time(candidate, engine, batches, seconds)
+            first_call_s = timings.times_s[0]
         else:
             with footprint:
                 first_call_s, outputs = _first_call(engine, batches[0])
@@ -137,7 +138,7 @@ class InProcessProbe:
                 return Failure(candidate, kind="mismatch", message=message)
             del outputs
             with footprint:
-                timings = self._time(candidate, engine, batches, seconds, first_call_s)
+                timings = self._time(candidate, engine, batches, seconds)
         self._call_s[candidate] = statistics.median(timings.times_s)
         return Measurement(
             candidate,
@@ -162,7 +163,6 @@ class InProcessProbe:
         engine: Engine,
         batches: Sequence[Nested],
         seconds: float,
-        last_call_s: float,
     ) -> Timings:
         return time_calls(
             engine,
@@ -173,21 +173,30 @@ class InProcessProbe:
             fewest=MIN_CALLS_AGAIN if candidate in self._call_s else MIN_CALLS,
             meter=self._meter,
             guard=self.guard,
-            last_call_s=last_call_s,
+            call_s=self._call_s.get(candidate),
             warm_up_s=self._warm_up_s(candidate, seconds),
         )
 
+    def _is_warm(self, candidate: Candidate) -> bool:
+        """Whether calls of a candidate that was seen before need none before them.
+
+        A session has let go of its memory since; in flight, one call on each thread follows.
+        """
+        if self._lineup.growth_of(candidate):
+            return candidate.concurrency > 1
+        return self._call_s[candidate] >= COLD_S
+
     def _warm_up_s(self, candidate: Candidate, seconds: float) -> float | None:
-        """Seconds for calls that are not timed."""
+        """Seconds for calls that are not timed, after the first."""
         if candidate not in self._call_s:
             return seconds * WARM_UP_SHARE
         if candidate.concurrency > 1 and self._lineup.growth_of(candidate):
-            return 0.0  # one call on each thread: the session has let go of their memory
-        return None  # the first call has filled the caches
+            return 0.0
+        return None
 
 
 def _first_call(engine: Engine, batch: Nested) -> tuple[float, Nested]:
-    """Return the seconds of a call, and its outputs."""
+    """Return the seconds of the first call at a size, and its outputs."""
     began = time.perf_counter()
     outputs = engine(batch)
     return time.perf_counter() - began, outputs

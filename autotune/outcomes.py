@@ -71,7 +71,7 @@ class Measurement(
         span_s: Seconds of all timed calls together, in a long row of such calls, all threads busy;
             None where they ran one after another, when it is their sum.
         first_call_s: Seconds of the first call at this size, with tracing and compilation; where
-            it was timed before, about those of any call.
+            it was timed before, those of the first timed call.
         elapsed_s: Seconds that the probe took in all.
         device_peak_bytes: Highest use of the framework's allocator during the probe, weights
             included; None where the allocator keeps no count.

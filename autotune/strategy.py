@@ -40,16 +40,21 @@ def plan_search(standing: Standing, bounds: Bounds, lanes: Sequence[Lane]) -> Pl
     """Return the next round of the search; None when the answer is settled."""
     wanted = climb(standing, bounds, lanes[0], len(lanes))
     if isinstance(wanted, int):
-        return Plan((at(lanes[0], wanted), *anchor(standing)))
+        return _beside_anchor(standing, [at(lanes[0], wanted)])
     others = look_around(standing, bounds, lanes)
-    if not others and is_near_best(standing, lanes[0]):
+    if not others and (is_near_best(standing, lanes[0]) or not standing.allowed):
         others = wanted
     if others:
-        return Plan(tuple(dict.fromkeys([*others, *anchor(standing)])))
+        return _beside_anchor(standing, others)
     # Where much noise hides who is the best of the rungs, it would hide sizes between them too.
     is_early = standing.fit.noise > LOUD and unresolved(standing)
     joiner = None if is_early else refine(standing, bounds)
     return plan_race(standing, bounds.remaining_s, joiner)
+
+
+def _beside_anchor(standing: Standing, wanted: Sequence[Candidate]) -> Plan:
+    beside = anchor(standing)
+    return Plan(tuple(dict.fromkeys([*wanted[: FIELD - len(beside)], *beside])))
 
 
 def plan_race(

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
-
 from autotune.disturbance import Meter
 from autotune.flights import spread
 from autotune.guard import Guard
@@ -60,7 +58,7 @@ def time_calls(
     fewest: int,
     meter: Meter,
     guard: Guard,
-    last_call_s: float = 0.0,
+    call_s: float | None = None,
     warm_up_s: float | None = None,
 ) -> Timings:
     """Time calls on batches in turn.
@@ -72,18 +70,19 @@ def time_calls(
         threads: Make the calls that are in flight together.
         concurrency: Calls in flight.
         fewest: Calls of each flight that are made however long they take; but only one is
-            where the call before took longer than `seconds`.
+            where a call takes longer than `seconds`.
         meter: Tells what else happened on the machine.
         guard: Ends the calls early where memory runs short; one is always made.
-        last_call_s: Seconds of the call before.
+        call_s: Seconds of a call; None for those of the last warm-up call.
         warm_up_s: Seconds for calls before, until they take about the same time; None for no
             such calls.
     """
     run = _runner(call, concurrency, threads)
     if warm_up_s is not None:
-        last_call_s = _warm_up(run, batches, warm_up_s, concurrency)
+        warm_call_s = _warm_up(run, batches, warm_up_s, concurrency)
+        call_s = warm_call_s if call_s is None else call_s
     turns = _until(seconds, concurrency, batches, fewest, guard)
-    if last_call_s > seconds:
+    if call_s is not None and call_s > seconds:
         turns = itertools.islice(itertools.cycle(batches), concurrency)
     guard.settle()
     calls: list[Timing] = []
@@ -115,16 +114,16 @@ def span_s(calls: Sequence[Timing], concurrency: int) -> float:
     quicker afterwards. The middle of both, as logarithms, was right to within 8 % from one call of
     each thread on, where each alone was up to 26 % off.
     """
-    starts, ends = np.array(calls).T
-    longest_s = float(ends.max() - starts.min())
+    starts, ends = sorted(start for start, _ in calls), sorted(stop for _, stop in calls)
+    longest_s = ends[-1] - starts[0]
     if len(calls) < concurrency:  # ended early
         return longest_s
-    begin, end = np.sort(starts)[concurrency - 1], np.sort(ends)[-concurrency]
+    begin, end = starts[concurrency - 1], ends[-concurrency]
     if end <= begin:
         return longest_s
-    shares = np.clip(np.minimum(ends, end) - np.maximum(starts, begin), 0.0, None) / (ends - starts)
-    busy_s = float((end - begin) * len(calls) / shares.sum())
-    return math.sqrt(longest_s * busy_s)
+    inside = [(max(start, begin), min(stop, end), stop - start) for start, stop in calls]
+    done = math.fsum(max(0.0, stop - start) / call_s for start, stop, call_s in inside)
+    return math.sqrt(longest_s * (end - begin) * len(calls) / done)
 
 
 class Threads:

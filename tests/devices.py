@@ -230,6 +230,8 @@ class RoughClock:
         """Do pieces of work one after another, as `Clock.spend` does."""
         begin = np.interp(self.now_s, self._clock_s, self._work_s)
         done = begin + np.concatenate([[0.0], np.cumsum(work_s)])
+        if done[-1] > self._work_s[-1]:
+            raise ValueError("The time that was drawn for this machine is over.")
         clock_s = np.interp(done, self._work_s, self._clock_s)
         took_s = np.diff(clock_s)
         busy_s = np.diff(np.interp(clock_s, self._clock_s, self._busy_s))

@@ -47,7 +47,7 @@ class Bench:
     Attributes:
         curves: Of each lane the seconds from batch to batch: of a batch, over those in flight.
         neighbour: Who shares the machine.
-        roughness: What else keeps it from its speed, unseen.
+        roughness: What else keeps it from its speed, unseen; beside a neighbour only.
         compile_s: Seconds that the first call of an engine takes at each size.
         noise: Spread of a call.
         max_rows: No larger batch is of interest.

@@ -125,6 +125,8 @@ def test_of_calls_in_flight_none_is_slow_alone() -> None:
     assert speed_of(three) == pytest.approx(150)
     hiccup = Measurement(Candidate(10, concurrency=3), wave * 3 + (1.0, 1.0, 4.0), span_s=5.0)
     assert speed_of(hiccup) == pytest.approx(hiccup.rows_per_s * 3.25)
+    at_the_end = Measurement(Candidate(10, concurrency=2), (1.0,) * 4 + (10.0,), span_s=11.5)
+    assert speed_of(at_the_end) == pytest.approx(at_the_end.rows_per_s * 2.8)
     cut_short = Measurement(Candidate(10, concurrency=3), (0.1, 0.4), span_s=0.4)
     assert speed_of(cut_short) == cut_short.rows_per_s
 

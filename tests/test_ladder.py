@@ -114,6 +114,22 @@ def test_a_rung_too_slow_by_chance_is_timed_again() -> None:
     assert wanted(standing) == set()
 
 
+def test_a_hiccup_in_the_very_first_block_does_not_end_the_search() -> None:
+    """Where nothing is within the limits yet, and that may be chance, it is timed again."""
+    device = SimulatedDevice()
+
+    def probe(candidate: Candidate, seconds: float) -> Outcome:
+        outcome = device(candidate, seconds)
+        if len(device.tried) > 1 or not isinstance(outcome, Measurement):
+            return outcome
+        slow = (0.5, 0.5, *outcome.times_s[:18])
+        return Measurement(candidate, slow, elapsed_s=outcome.elapsed_s)
+
+    found = search(probe, Goal(latency_budget_s=0.02), budget_s=20).recommendation
+    assert found is not None
+    assert found.batch_size > 1
+
+
 def test_a_rung_that_fails_later_leaves_a_ladder_that_can_be_climbed() -> None:
     """A size that went well at first and then crashed is left out, and the search goes on."""
     device = SimulatedDevice(call_s=1e-7, row_s=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from autotune.allocator import NoAllocator, TensorFlowAllocator
 from autotune.device import Device
 from autotune.guard import PROCESS_PER_ALLOCATED
 from autotune.lineup import PARITY_ROWS, LineUp
-from autotune.measure import InProcessProbe
+from autotune.measure import COLD_S, InProcessProbe
 from autotune.outcomes import Candidate, Failure, Measurement
 from autotune.workload import Workload
 from tests.guards import UNWATCHED, FreeMemory
@@ -96,6 +97,38 @@ def test_what_comes_out_is_not_kept_by_the_session(
         growth = lineup.growth_of(Candidate(size, "compiled"))
         assert growth is not None
         assert growth.kept_bytes < 64 * MIB  # all of them together are 196 MiB
+
+
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_a_session_is_warmed_up_however_long_its_calls_are(
+    mlp: Any, rows: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch, in_flight: int
+) -> None:
+    """It has let go of its memory while others were timed: one call on each thread is not."""
+    made: list[object] = []
+
+    class Slow:
+        """An engine with a session, whose calls are long."""
+
+        compiles_per_shape, survives_shortage, thread_safe = False, True, True
+
+        def __call__(self, batch: Any) -> Any:
+            made.append(batch)
+            time.sleep(1.5 * COLD_S)
+            return mlp.predict_on_batch(batch)
+
+    build = engines.build
+    monkeypatch.setattr(engines, "threads_are_the_process", lambda name: name != "compiled")
+    monkeypatch.setattr(
+        engines, "build", lambda name, *a, **_: Slow() if name == "compiled" else build(name, *a)
+    )
+    lineup = LineUp(mlp, Workload(rows), ("compiled",))
+    probe = InProcessProbe(lineup, Workload(rows), NoAllocator(), UNWATCHED)
+    way = Candidate(8, "compiled", concurrency=in_flight)
+    assert isinstance(probe(way, SECONDS), Measurement)
+    made.clear()
+    again = probe(way, SECONDS)
+    assert isinstance(again, Measurement)
+    assert len(made) == in_flight + len(again.times_s)
 
 
 @pytest.mark.needs("onnxruntime")
