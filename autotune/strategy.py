@@ -22,7 +22,7 @@ from autotune.racing import unresolved
 from autotune.refining import refine
 from autotune.standing import OFTEN, Standing
 
-FIELD = 6  # candidates in a round: more would stretch it over too much time
+FIELD = 6  # candidates in a round of the race: more would stretch it over too much time
 BASELINE_ROUNDS = 5  # quiet ones are enough for what only stands beside the answer
 LOUD = 0.08  # noise of a block, as a log ratio: more than sizes between the rungs gain
 CONFIRM_SHARE = 0.25  # of the budget, at most, is kept for the fresh measurement
@@ -53,8 +53,7 @@ def plan_search(standing: Standing, bounds: Bounds, lanes: Sequence[Lane]) -> Pl
 
 
 def _beside_anchor(standing: Standing, wanted: Sequence[Candidate]) -> Plan:
-    beside = anchor(standing)
-    return Plan(tuple(dict.fromkeys([*wanted[: FIELD - len(beside)], *beside])))
+    return Plan(tuple(dict.fromkeys([*wanted, *anchor(standing)])))
 
 
 def plan_race(
