@@ -161,7 +161,7 @@ MOBILENET: dict[Lane, Latency | Measured] = {
     ),
 }
 
-# As it is on a machine that is never quiet; from the blocks of thirty tunings there.
+# As it is on a machine that is never quiet; from the blocks of 28 tunings there.
 MOBILENET_ROUGH: dict[Lane, Latency | Measured] = {
     ("keras", 1, None): Measured(
         {1: 120, 2: 165, 4: 275, 8: 410, 16: 555, 32: 725, 64: 805, 128: 825, 256: 830, 512: 800}

@@ -124,11 +124,11 @@ def test_a_candidate_is_timed_on_the_same_threads_each_time(
     watched: Callable[..., InProcessProbe],
 ) -> None:
     """Frameworks keep by thread what they have prepared for a size; a server keeps its threads."""
-    threads: set[int] = set()
-    probe = watched(lambda _: threads.add(threading.get_ident()))
+    threads: set[threading.Thread] = set()
+    probe = watched(lambda _: threads.add(threading.current_thread()))
     for in_flight in (2, 3, 2, 3):
         measured(probe(Candidate(MARKED, concurrency=in_flight), SECONDS))
-    assert len(threads - {threading.get_ident()}) == 2 + 3
+    assert len(threads - {threading.current_thread()}) == 2 + 3
 
 
 def test_peak_memory_of_the_process_is_measured(probe: InProcessProbe) -> None:
