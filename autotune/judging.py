@@ -51,6 +51,7 @@ def merged(parts: Sequence[Measurement]) -> Measurement:
         parts[0].candidate,
         tuple(itertools.chain.from_iterable(part.times_s for part in parts)),
         span_s=sum(part.span_s or sum(part.times_s) for part in parts),
+        lost_s=_lost_s(parts),
         first_call_s=parts[0].first_call_s,
         elapsed_s=sum(part.elapsed_s for part in parts),
         device_peak_bytes=_highest([part.device_peak_bytes for part in parts]),
@@ -68,6 +69,14 @@ def merged(parts: Sequence[Measurement]) -> Measurement:
     )
 
 
+def _lost_s(parts: Sequence[Measurement]) -> tuple[float, ...]:
+    if not any(part.lost_s for part in parts):
+        return ()
+    none_s = ((0.0,) * len(part.times_s) for part in parts)
+    each = (part.lost_s or none for part, none in zip(parts, none_s, strict=True))
+    return tuple(itertools.chain.from_iterable(each))
+
+
 def _highest(values: Sequence[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
@@ -82,14 +91,15 @@ def trimmed_mean(values: Sequence[float]) -> float:
 def speed_of(measurement: Measurement) -> float:
     """Rows per second of calls that nothing interrupted: by the trimmed mean of the calls.
 
-    Of calls in flight by that of as many as were in flight: where they share processors one is
-    quick because another is slow.
+    What they lost while the processors were held up is taken away first. Of calls in flight by
+    that of as many as were in flight: where they share processors one is quick because another is
+    slow.
     """
-    times, together = measurement.times_s, measurement.candidate.concurrency
+    times, together = measurement.running_s, measurement.candidate.concurrency
     if measurement.span_s is None:
         return measurement.candidate.batch_size / trimmed_mean(times)
     waves = [fmean(times[n : n + together]) for n in range(0, len(times), together)]
-    return measurement.rows_per_s * fmean(times) / trimmed_mean(waves)
+    return measurement.rows_per_s * fmean(measurement.times_s) / trimmed_mean(waves)
 
 
 def latency_quantile_s(measurement: Measurement, quantile: float) -> float:

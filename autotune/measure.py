@@ -24,6 +24,7 @@ from autotune.lineup import PARITY_ROWS, LineUp
 from autotune.nesting import Nested, copied, head, nbytes_of
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
 from autotune.parity import Parity
+from autotune.pulse import Pulse
 from autotune.timing import Threads, Timings, time_calls
 from autotune.units import format_bytes
 from autotune.workload import Workload
@@ -71,6 +72,7 @@ class InProcessProbe:
         self.guard = Guard(device, allocator.peak_bytes(), siblings_bytes)
         self._sessions_bytes = lineup.sessions_bytes  # of those that are in what is not free
         self._meter = Meter(self.guard.throttled)
+        self._pulse = Pulse() if device.kind == "cpu" else None  # of the processors, not of a GPU
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -144,6 +146,7 @@ class InProcessProbe:
             candidate,
             timings.times_s,
             span_s=timings.span_s,
+            lost_s=timings.lost_s,
             first_call_s=first_call_s,
             disturbed=timings.disturbed,
             warnings=tuple(f"Disturbed: {why}." for why in timings.reasons),
@@ -175,6 +178,7 @@ class InProcessProbe:
             guard=self.guard,
             call_s=self._call_s.get(candidate),
             warm_up_s=self._warm_up_s(candidate, seconds),
+            pulse=self._pulse,
         )
 
     def _is_warm(self, candidate: Candidate) -> bool:

@@ -70,6 +70,9 @@ class Measurement(
         times_s: Seconds of each timed call, in the order they were made; NumPy in, NumPy out.
         span_s: Seconds of all timed calls together, in a long row of such calls, all threads busy;
             None where they ran one after another, when it is their sum.
+        lost_s: Seconds of each timed call in which the processors were held up, as the hypervisor
+            of a virtual machine does, by the work that was not done meanwhile; () where they were
+            in none. The times hold them; speeds are told without them.
         first_call_s: Seconds of the first call at this size, with tracing and compilation; where
             it was timed before, those of the first timed call.
         elapsed_s: Seconds that the probe took in all.
@@ -92,6 +95,7 @@ class Measurement(
     """
 
     span_s: float | None = None
+    lost_s: tuple[float, ...] = ()
     first_call_s: float = 0.0
     elapsed_s: float = 0.0
     device_peak_bytes: int | None = None
@@ -111,12 +115,26 @@ class Measurement(
             raise InvalidInput("times_s must hold at least one call, each longer than 0 seconds.")
         if self.span_s is not None and not 0 <= self.span_s < math.inf:
             raise InvalidInput(f"span_s must be a time in seconds, but got {self.span_s!r}.")
+        if self.lost_s and not self._loses_less_than_it_takes():
+            raise InvalidInput("lost_s must hold less of each timed call than it took, or nothing.")
         msgspec.structs.force_setattr(self, "times_s", tuple(map(float, self.times_s)))
+
+    def _loses_less_than_it_takes(self) -> bool:
+        if len(self.lost_s) != len(self.times_s):
+            return False
+        return all(0 <= lost < t for lost, t in zip(self.lost_s, self.times_s, strict=True))
 
     @property
     def latency_s(self) -> float:
         """Median seconds of a call."""
         return statistics.median(self.times_s)
+
+    @property
+    def running_s(self) -> tuple[float, ...]:
+        """Seconds of each timed call, without those in which the processors were held up."""
+        if not self.lost_s:
+            return self.times_s
+        return tuple(t - lost for t, lost in zip(self.times_s, self.lost_s, strict=True))
 
     @property
     def rows_per_s(self) -> float:

@@ -17,6 +17,7 @@ from autotune.disturbance import Meter
 from autotune.flights import spread
 from autotune.guard import Guard
 from autotune.nesting import Nested
+from autotune.pulse import Pulse
 
 MAX_CALLS = 1_000  # more tell nothing new, and every one is kept in the record
 MAX_WARM_UP_CALLS = 20
@@ -40,12 +41,14 @@ class Timings:
             after another.
         disturbed: How many of them other work on the machine disturbed.
         reasons: What disturbed them.
+        lost_s: Seconds of each in which processors were held up; () where they were in none.
     """
 
     times_s: tuple[float, ...]
     span_s: float | None
     disturbed: int
     reasons: tuple[str, ...]
+    lost_s: tuple[float, ...] = ()
 
 
 def time_calls(
@@ -60,6 +63,7 @@ def time_calls(
     guard: Guard,
     call_s: float | None = None,
     warm_up_s: float | None = None,
+    pulse: Pulse | None = None,
 ) -> Timings:
     """Time calls on batches in turn.
 
@@ -76,6 +80,7 @@ def time_calls(
         call_s: Seconds of a call; None for those of the last warm-up call.
         warm_up_s: Seconds for calls before, until they take about the same time; None for no
             such calls.
+        pulse: Tells when processors were held up; None where the calls are made by others.
     """
     run = _runner(call, concurrency, threads)
     if warm_up_s is not None:
@@ -86,7 +91,7 @@ def time_calls(
         turns = itertools.islice(itertools.cycle(batches), concurrency)
     guard.settle()
     calls: list[Timing] = []
-    with _no_garbage_collection():
+    with _no_garbage_collection(), pulse or contextlib.nullcontext():
         slices = _Slices(meter)
 
         def note(timing: Timing) -> None:
@@ -98,11 +103,13 @@ def time_calls(
         finally:
             guard.rest()
         slices.close(calls[-1][1])
+    lost_s = pulse.lost_s(calls) if pulse else ()
     return Timings(
         times_s=tuple(round(end - start, 9) for start, end in calls),  # the clock ticks nanoseconds
         span_s=span_s(calls, concurrency) if concurrency > 1 else None,
         disturbed=slices.disturbed,
         reasons=slices.reasons,
+        lost_s=lost_s if any(lost_s) else (),
     )
 
 

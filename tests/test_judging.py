@@ -15,6 +15,7 @@ from autotune.judging import (
     is_allowed,
     latency_quantile_s,
     makespan_s,
+    merged,
     pooled,
     quantile_verdict,
     speed_of,
@@ -34,10 +35,10 @@ def test_times_of_a_candidate_are_put_together() -> None:
     """Two measurements of one candidate are one with all its times and the higher peak."""
     first = measured(8, 0.1, device_peak_bytes=5, elapsed_s=1)
     second = measured(8, 0.3, device_peak_bytes=7, elapsed_s=2)
-    (merged,) = pooled([first, second]).values()
-    assert merged.times_s == first.times_s + second.times_s
-    assert (merged.device_peak_bytes, merged.elapsed_s) == (7, 3)
-    assert merged.rows_per_s == pytest.approx(8 * 20 / 4)
+    (whole,) = pooled([first, second]).values()
+    assert whole.times_s == first.times_s + second.times_s
+    assert (whole.device_peak_bytes, whole.elapsed_s) == (7, 3)
+    assert whole.rows_per_s == pytest.approx(8 * 20 / 4)
 
 
 def test_what_failed_once_is_not_trusted() -> None:
@@ -116,6 +117,19 @@ def test_batches_in_flight_share_their_time() -> None:
     """Two in flight that overlap wholly have twice the speed of their calls."""
     pair = measured(10, 0.1, concurrency=2, span_s=0.5)
     assert speed_of(pair) == pytest.approx(200)
+
+
+def test_speed_is_that_of_processors_that_were_not_held_up() -> None:
+    """One call at a time or several, and where only some of what is put together lost any."""
+    held_up = Measurement(Candidate(10), (1.0, 3.0, 1.0, 9.0), lost_s=(0.0, 2.0, 0.0, 8.0))
+    assert speed_of(held_up) == pytest.approx(10)
+    assert held_up.latency_s == 2.0
+    together = merged([held_up, Measurement(Candidate(10), (1.0,) * 4)])
+    assert together.lost_s == (*held_up.lost_s, 0.0, 0.0, 0.0, 0.0)
+    assert speed_of(together) == pytest.approx(10)
+    way = Candidate(10, concurrency=2)
+    two = Measurement(way, (1.0, 1.0, 3.0, 3.0), span_s=4.0, lost_s=(0.0, 0.0, 2.0, 2.0))
+    assert speed_of(two) == pytest.approx(20)
 
 
 def test_of_calls_in_flight_none_is_slow_alone() -> None:

@@ -30,6 +30,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "interpreter": (0, "", ""),
     "nvmlcalls": (0, "", "pynvml"),
     "pace": (0, "", ""),
+    "pulse": (0, "", "numpy"),
     "report.looks": (0, "", ""),
     "units": (0, "", ""),
     "waiting": (0, "", ""),
@@ -105,7 +106,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "racing": (5, "judging outcomes standing", ""),
     "report.words": (5, "curves outcomes records shortfall units", ""),
     "rowpieces": (5, "csvfiles errors foreign nesting rowfiles workload", "numpy pyarrow"),
-    "timing": (5, "disturbance flights guard nesting", ""),
+    "timing": (5, "disturbance flights guard nesting pulse", ""),
     "baselines": (6, "confirming judging outcomes records standing", "msgspec"),
     "contest": (
         6,
@@ -151,7 +152,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "measure": (
         7,
         "allocator device disturbance engines errors footprint guard lineup mapped nesting "
-        "outcomes parity timing units workload",
+        "outcomes parity pulse timing units workload",
         "msgspec",
     ),
     "refining": (7, "bounds judging ladder outcomes standing", ""),

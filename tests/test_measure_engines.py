@@ -11,10 +11,12 @@ import pytest
 from autotune import engines
 from autotune.allocator import NoAllocator, TensorFlowAllocator
 from autotune.device import Device
+from autotune.errors import InvalidInput
 from autotune.guard import PROCESS_PER_ALLOCATED
 from autotune.lineup import PARITY_ROWS, LineUp
 from autotune.measure import COLD_S, InProcessProbe
 from autotune.outcomes import Candidate, Failure, Measurement
+from autotune.pulse import Pulse
 from autotune.workload import Workload
 from tests.guards import UNWATCHED, FreeMemory
 from tests.probes import probe_of
@@ -218,3 +220,26 @@ def test_another_session_is_opened_only_where_it_fits(
     outcome = probe(Candidate(8, "compiled", threads=2), SECONDS)
     assert isinstance(outcome, Failure)
     assert "Another session of the 'compiled' engine may take" in outcome.message
+
+
+@pytest.mark.parametrize(("kind", "felt"), [("cpu", True), ("gpu", False)])
+def test_what_processors_lost_is_told_of_calls_that_they_made(
+    mlp: Any, rows: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch, kind: Any, felt: bool
+) -> None:
+    """A GPU goes on while they are held up."""
+    monkeypatch.setattr(Pulse, "lost_s", lambda _, calls: tuple((b - a) / 2 for a, b in calls))
+    lineup = LineUp(mlp, Workload(rows), ("keras",))
+    device = Device(kind, kind, None, blind="nobody asked it to look")
+    probe = InProcessProbe(lineup, Workload(rows), NoAllocator(), device)
+    outcome = probe(Candidate(8), SECONDS)
+    assert isinstance(outcome, Measurement)
+    assert bool(outcome.lost_s) == felt
+    halved = sum(outcome.running_s) / sum(outcome.times_s)
+    assert halved == pytest.approx(0.5 if felt else 1.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("lost_s", [(0.1,), (0.1, 1.0), (0.1, -0.1)])
+def test_a_call_that_lost_more_than_it_took_is_refused(lost_s: tuple[float, ...]) -> None:
+    """As are fewer than there were calls."""
+    with pytest.raises(InvalidInput, match="less of each timed call"):
+        Measurement(Candidate(8), (1.0, 1.0), lost_s=lost_s)
