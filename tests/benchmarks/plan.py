@@ -41,9 +41,9 @@ from autotune.plan import Plan, plan_capacity
 from autotune.replica import Replica
 from autotune.scheduling import schedule_for
 from autotune.service import Overhead, Service
-from tests.benchmarks.batching import digits, poisson
+from tests.benchmarks.batching import digits, poisson, spare_the_collector
 from tests.benchmarks.nets import attention, cnn, mlp, mobilenet, rows_for, unet
-from tests.benchmarks.plan_overhead import send, spare_the_collector, with_flood, with_sender
+from tests.benchmarks.plan_overhead import send, with_flood, with_sender
 
 RATE = 1e6
 LOADS = (0.3, 0.6, 0.8)

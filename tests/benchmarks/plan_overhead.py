@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from autotune import Candidate, MicroBatcher, TunedPredictor
 from autotune.service import MEASURED, Overhead
 from tests.batchers import record_of
-from tests.benchmarks.batching import digits, poisson
+from tests.benchmarks.batching import digits, poisson, spare_the_collector
 from tests.benchmarks.nets import following, rows_for
 
 
@@ -48,12 +48,6 @@ def instant(batch_size: int, max_wait_s: float) -> tuple[Instant, MicroBatcher]:
     return predictor, MicroBatcher(
         cast(TunedPredictor, predictor), max_wait_s=max_wait_s, max_queue_rows=10**9
     )
-
-
-def spare_the_collector() -> None:
-    """Keep what is there out of Python's collector, which else stops all; docs/serving.md."""
-    gc.collect()
-    gc.freeze()
 
 
 ROW = np.zeros((1, 10), np.float32)
