@@ -6,13 +6,15 @@ copies are inside.
 
 from __future__ import annotations
 
+import math
+import os
 import statistics
 import time
 from collections.abc import Sequence
 
 import msgspec
 
-from autotune import mapped
+from autotune import host, mapped
 from autotune.allocator import Allocator
 from autotune.device import Device
 from autotune.disturbance import Meter
@@ -72,7 +74,9 @@ class InProcessProbe:
         self.guard = Guard(device, allocator.peak_bytes(), siblings_bytes)
         self._sessions_bytes = lineup.sessions_bytes  # of those that are in what is not free
         self._meter = Meter(self.guard.throttled)
-        self._pulse = Pulse() if device.kind == "cpu" else None  # of the processors, not of a GPU
+        on_cpu = device.kind == "cpu"
+        self._pulse = Pulse() if on_cpu else None
+        self._processors = _processors() if on_cpu else None
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -174,12 +178,19 @@ class InProcessProbe:
             threads=self._threads,
             concurrency=candidate.concurrency,
             fewest=MIN_CALLS_AGAIN if candidate in self._call_s else MIN_CALLS,
+            at_once=self._at_once(candidate),
             meter=self._meter,
             guard=self.guard,
             call_s=self._call_s.get(candidate),
             warm_up_s=self._warm_up_s(candidate, seconds),
             pulse=self._pulse,
         )
+
+    def _at_once(self, candidate: Candidate) -> float | None:
+        """How many calls there are processors for, where each has its number of threads."""
+        if self._processors is None or candidate.threads is None:
+            return None
+        return self._processors / candidate.threads
 
     def _is_warm(self, candidate: Candidate) -> bool:
         """Whether calls of a candidate that was seen before need none before them.
@@ -197,6 +208,12 @@ class InProcessProbe:
         if candidate.concurrency > 1 and self._lineup.growth_of(candidate):
             return 0.0
         return None
+
+
+def _processors() -> float:
+    """How many this process may keep busy."""
+    cpus = host.some_cpus()
+    return min(len(cpus) if cpus else os.cpu_count() or 1, host.cpu_quota() or math.inf)
 
 
 def _first_call(engine: Engine, batch: Nested) -> tuple[float, Nested]:

@@ -192,7 +192,7 @@ def _best_setting(
         higher = setting.highest_rate(above=WORTH * highest)
         if higher is not None:
             best, highest = setting, higher
-    return best and (best, highest)
+    return None if best is None else (best, highest)
 
 
 def _too_slow(fastest_s: float, terms: Terms) -> NoFeasibleBatchSize:

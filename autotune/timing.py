@@ -23,6 +23,7 @@ MAX_CALLS = 1_000  # more tell nothing new, and every one is kept in the record
 MAX_WARM_UP_CALLS = 20
 STEADY_CALLS = 3
 STEADY_SPREAD = 0.10  # warm enough when the last calls lie this close together
+LONG = 5  # times the seconds: calls in flight that take longer are made once on each thread
 SLICE_S = 0.1  # disturbance is judged in slices: shorter ones cannot be
 
 Call = Callable[[Nested], Nested]
@@ -59,6 +60,7 @@ def time_calls(
     threads: Threads,
     concurrency: int,
     fewest: int,
+    at_once: float | None,
     meter: Meter,
     guard: Guard,
     call_s: float | None = None,
@@ -74,7 +76,9 @@ def time_calls(
         threads: Make the calls that are in flight together.
         concurrency: Calls in flight.
         fewest: Calls of each flight that are made however long they take; but only one is
-            where a call takes longer than `seconds`.
+            where a call takes longer than `seconds`, or two with others in flight: of a single
+            one each, too much is beginning and end.
+        at_once: For how many calls there are processors; None where that is not known.
         meter: Tells what else happened on the machine.
         guard: Ends the calls early where memory runs short; one is always made.
         call_s: Seconds of a call; None for those of the last warm-up call.
@@ -88,7 +92,8 @@ def time_calls(
         call_s = warm_call_s if call_s is None else call_s
     turns = _until(seconds, concurrency, batches, fewest, guard)
     if call_s is not None and call_s > seconds:
-        turns = itertools.islice(itertools.cycle(batches), concurrency)
+        waves = 1 if concurrency == 1 or call_s > LONG * seconds else 2
+        turns = itertools.islice(itertools.cycle(batches), waves * concurrency)
     guard.settle()
     calls: list[Timing] = []
     with _no_garbage_collection(), pulse or contextlib.nullcontext():
@@ -106,31 +111,35 @@ def time_calls(
     lost_s = pulse.lost_s(calls) if pulse else ()
     return Timings(
         times_s=tuple(round(end - start, 9) for start, end in calls),  # the clock ticks nanoseconds
-        span_s=span_s(calls, concurrency) if concurrency > 1 else None,
+        span_s=span_s(calls, concurrency, at_once) if concurrency > 1 else None,
         disturbed=slices.disturbed,
         reasons=slices.reasons,
         lost_s=lost_s if any(lost_s) else (),
     )
 
 
-def span_s(calls: Sequence[Timing], concurrency: int) -> float:
+def span_s(calls: Sequence[Timing], concurrency: int, at_once: float | None = None) -> float:
     """Seconds that calls in flight together take in a long row of them.
 
-    From the first start to the last end is too long: at the end some threads have nothing left to
-    do. At the pace of the time in which all were busy it is too short: calls that outlast that are
-    quicker afterwards. The middle of both, as logarithms, was right to within 8 % from one call of
-    each thread on, where each alone was up to 26 % off.
+    At the end some threads have nothing left to do, which in a long row hardly counts. Where so
+    many calls run at once as there are processors for, whatever waits meanwhile, a moment with
+    fewer is a part of one with all: of two processors, half of one. Where that is not known, the
+    truth lies between one at once, for which each moment is a whole one, and all.
+
+    Args:
+        calls: When each began and ended.
+        concurrency: Calls in flight.
+        at_once: For how many there are processors; None where that is not known.
     """
-    starts, ends = sorted(start for start, _ in calls), sorted(stop for _, stop in calls)
-    longest_s = ends[-1] - starts[0]
-    if len(calls) < concurrency:  # ended early
-        return longest_s
-    begin, end = starts[concurrency - 1], ends[-concurrency]
-    if end <= begin:
-        return longest_s
-    inside = [(max(start, begin), min(stop, end), stop - start) for start, stop in calls]
-    done = math.fsum(max(0.0, stop - start) / call_s for start, stop, call_s in inside)
-    return math.sqrt(longest_s * (end - begin) * len(calls) / done)
+    if at_once is None:
+        return math.sqrt(span_s(calls, concurrency, 1) * span_s(calls, concurrency, concurrency))
+    at_once = max(1.0, min(at_once, concurrency))
+    steps = sorted([(start, 1) for start, _ in calls] + [(end, -1) for _, end in calls])
+    active, spent_s = 0, 0.0
+    for (moment, change), (following, _) in itertools.pairwise(steps):
+        active += change
+        spent_s += min(active, at_once) / at_once * (following - moment)
+    return spent_s
 
 
 class Threads:

@@ -266,6 +266,7 @@ def test_calls_that_fail_are_no_longer_repeated(free: FreeMemory) -> None:
                 threads=Threads(),
                 concurrency=1,
                 fewest=1,
+                at_once=None,
                 meter=Meter(),
                 guard=guard,
             )

@@ -153,7 +153,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "live": (7, "confirming intervals judging outcomes records report units", "rich"),
     "measure": (
         7,
-        "allocator device disturbance engines errors footprint guard lineup mapped nesting "
+        "allocator device disturbance engines errors footprint guard host lineup mapped nesting "
         "outcomes parity pulse timing units workload",
         "msgspec",
     ),

@@ -20,29 +20,40 @@ def in_turn(*seconds: float, start: float = 0.0) -> list[Call]:
 
 def test_threads_that_end_together_took_as_long_as_the_clock_says() -> None:
     """Two threads that make three calls of a second each are done after three seconds."""
-    assert span_s(in_turn(1, 1, 1) * 2, 2) == pytest.approx(3.0)
+    for at_once in (1, 2, None):
+        assert span_s(in_turn(1, 1, 1) * 2, 2, at_once) == pytest.approx(3.0)
 
 
-def test_a_thread_that_has_nothing_left_to_do_counts_for_half() -> None:
-    """Until 2 s both are busy and make 2 + 1.5 calls; 4 calls take 2.29 s so, and 2.67 s in all."""
-    slow = in_turn(4 / 3, 4 / 3)
-    together = 2.0 * 4 / 3.5
-    assert span_s([*in_turn(1, 1), *slow], 2) == pytest.approx((together * 8 / 3) ** 0.5)
+def test_a_thread_that_has_nothing_left_to_do_counts_for_its_processor() -> None:
+    """Of two processors the second does half of what both do, until it ends."""
+    calls = [*in_turn(1, 1), *in_turn(4 / 3, 4 / 3)]
+    assert span_s(calls, 2, 2) == pytest.approx(2 + 1 / 3)
+    assert span_s(calls, 2, 1) == pytest.approx(2 + 2 / 3)
+    assert span_s(calls, 2) == pytest.approx(((2 + 1 / 3) * (2 + 2 / 3)) ** 0.5)
+
+
+def test_threads_that_share_processors_are_busy_until_too_few_are_left() -> None:
+    """Of three on two processors the first to end leaves both to the others."""
+    calls = [(0.0, 1.2), (0.0, 1.4), (0.0, 1.6)]
+    assert span_s(calls, 3, 2) == pytest.approx(1.4 + 0.2 / 2)
+    assert span_s(calls, 3, 3) == pytest.approx(1.2 + 0.2 * 2 / 3 + 0.2 / 3)
+    assert span_s(calls, 3, 8) == span_s(calls, 3, 3)  # no more than there are calls
+    assert span_s(calls, 3, 0.5) == span_s(calls, 3, 1)  # threads of one call share as well
 
 
 def test_a_thread_that_begins_late_was_no_slower() -> None:
     """Six calls of a second take three seconds; from the first start to the last end it is 3.5."""
     late = in_turn(1, 1, 1, start=0.5)
-    assert span_s([*in_turn(1, 1, 1), *late], 2) == pytest.approx((3.0 * 3.5) ** 0.5)
+    assert span_s([*in_turn(1, 1, 1), *late], 2, 2) == pytest.approx(3.0)
 
 
-def test_calls_that_never_met_took_all_the_time_there_was() -> None:
-    """Nothing tells then how long they would take together."""
-    assert span_s([(0.0, 1.0), (1.5, 2.5)], 2) == 2.5
-    assert span_s([(0.0, 1.0)], 2) == 1.0
+def test_time_in_which_nobody_calls_is_none() -> None:
+    """Between two calls of a thread that is alone there is nothing to wait for."""
+    assert span_s([(0.0, 1.0), (1.5, 2.5)], 2, 1) == 2.0
+    assert span_s([(0.0, 1.0)], 2, 1) == 1.0
 
 
 def test_the_order_in_which_calls_are_told_does_not_matter() -> None:
     """Threads tell of a call when it has ended."""
     calls = [*in_turn(0.9, 1.3), *in_turn(1.1, 0.8, start=0.1), *in_turn(1.0, 1.0, start=0.2)]
-    assert span_s(calls, 3) == span_s(calls[::-1], 3)
+    assert span_s(calls, 3, 2) == span_s(calls[::-1], 3, 2)

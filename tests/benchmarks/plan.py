@@ -295,7 +295,8 @@ def prepare(folder: Path, make: Callable[[], keras.Model], count: int, budget_s:
 
 
 HEADS = {
-    "plan": "| model | tuned | setting | Python a request | standstills | a million requests/s | planned in |",
+    "plan": "| model | tuned | setting | Python a request | standstills | a million requests/s "
+    "| planned in |",
     "load": "| model | load | requests/s | p50 ms predicted | measured | p99 ms predicted "
     "| measured | off | as it was | rows a batch predicted | measured | calm |",
     "limit": "| model | limit predicted, rows/s | measured | off | as it was | calm "
