@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 
 from autotune import Candidate, Measurement, replica
-from autotune.calltimes import DRAWN
 from autotune.replica import Replica
 from autotune.scheduling import Schedule, schedule_for
-from autotune.service import NOTHING, Overhead, Service
-from autotune.standstills import Standstills
+from autotune.service import DRAWN, NOTHING, Overhead, Service
 from tests.batchers import record_of, timed
 from tests.tunings import MODEL, XEON, replaced
 
@@ -240,37 +238,3 @@ def test_the_capacity_hardly_depends_on_how_many_are_followed(
     monkeypatch.setattr(replica, "IN_FLOOD", 1_024)
     closer = Replica(service, schedule, overhead).capacity_per_s
     assert found == pytest.approx(closer, rel=0.02)
-
-
-def test_who_comes_while_the_machine_stands_still_waits_for_it() -> None:
-    """With calls of no length that is all the wait: the share of late ones is known."""
-    still = Standstills(per_s=1.0, mean_s=0.05)
-    service = Service(record_of(Candidate(1), outcomes=[Measurement(Candidate(1), (1e-7,))]))
-    found = Replica(service, ONE_BY_ONE, NOTHING, standstills=still).run(1_000.0, MANY)
-    lengths_s = 0.1 * DRAWN
-    for late_s in (0.01, 0.03, 0.07):
-        share = float(np.mean(np.maximum(0.0, lengths_s - late_s))) / 1.05
-        assert float(np.mean(found.latency_s > late_s)) == pytest.approx(share, rel=0.1)
-
-
-def test_a_standstill_leaves_a_queue_that_takes_a_while_to_go() -> None:
-    """At four fifths of what it can do, five times as many wait as came meanwhile."""
-    service = Service(record_of(Candidate(1), outcomes=[Measurement(Candidate(1), (0.001,))]))
-    still = Standstills(per_s=0.1, mean_s=0.05)
-    found = Replica(service, ONE_BY_ONE, NOTHING, standstills=still).run(800.0, MANY)
-    alone = Replica(service, ONE_BY_ONE, NOTHING).run(800.0, MANY)
-    waited = np.mean(found.latency_s > 0.02) - np.mean(alone.latency_s > 0.02)
-    # After one of so many seconds the wait is above 0.02 s while the rest of it, by 1 - 0.8, goes.
-    above_s = np.mean(np.maximum(0.0, 0.1 * DRAWN - 0.02)) / (1 - 0.8)
-    assert waited == pytest.approx(0.1 * above_s / (1 + 0.1 * 0.05), rel=0.2)
-
-
-def test_a_machine_that_stands_still_can_do_less() -> None:
-    """By the share of its time; the model's share of what it does is the same."""
-    service = Service(record_of(Candidate(1), outcomes=[Measurement(Candidate(1), (0.001,))]))
-    still = Standstills(per_s=5.0, mean_s=0.05)
-    found = Replica(service, ONE_BY_ONE, NOTHING, standstills=still)
-    alone = Replica(service, ONE_BY_ONE, NOTHING)
-    assert still.share == pytest.approx(0.2)
-    assert found.capacity_per_s == pytest.approx(0.8 * alone.capacity_per_s)
-    assert found.call_share == alone.call_share

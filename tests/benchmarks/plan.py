@@ -14,9 +14,8 @@ is in what is predicted. Nothing else should run meanwhile.
 
 A plan holds for the machine as it was when the model was tuned. One that is shared is faster at one
 time and slower at another, so its speed is measured before and after each spell, by the predictor
-alone, between standstills: rates and times are those of the machine as it was, and a spell in which
-it changed does not count. What all spells would say without that stands beside it. Standstills are
-predicted as the record tells of them; the queue has no end, as in the simulation.
+alone: rates and times are those of the machine as it was, and a spell in which it changed does not
+count. What all spells would say without that stands beside it.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from autotune.plan import Plan, plan_capacity
 from autotune.replica import Replica
 from autotune.scheduling import schedule_for
 from autotune.service import Overhead, Service
-from tests.benchmarks.batching import digits, poisson, spare_the_collector
+from tests.benchmarks.batching import digits, offline, poisson, spare_the_collector
 from tests.benchmarks.nets import attention, cnn, mlp, mobilenet, rows_for, unet
 from tests.benchmarks.plan_overhead import send, with_flood, with_sender
 
@@ -52,7 +51,6 @@ SPEED_S = 0.5  # to see how fast the machine is at the moment
 CALM = 0.07  # by so much its speeds before and after a spell may differ
 MOST_TRIES = 3  # spells for each that is wanted: the others were no calm ones
 SIMULATED = 131_072  # requests
-ENDLESS = 10**9  # rows of a queue
 # model, rows of the sample, limit of the 99 % quantile
 CASES: list[tuple[Callable[[], keras.Model], int, float]] = [
     (mobilenet, 256, 0.1),
@@ -80,12 +78,8 @@ class Machine:
         self._rows = np.resize(rows, (max(least, len(rows)), *rows.shape[1:]))
 
     def speed(self) -> float:
-        """Measure it, by calls that nothing stopped."""
-        calls_s, end = [], time.perf_counter() + SPEED_S
-        while (start := time.perf_counter()) < end:
-            self._predictor.predict(self._rows)
-            calls_s.append(time.perf_counter() - start)
-        return len(self._rows) / median(calls_s) / self._tuned
+        """Measure it."""
+        return offline(self._predictor, self._rows, SPEED_S) / self._tuned
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +89,14 @@ class Spell:
     Attributes:
         found: Seconds of each request, or requests a second, as they were.
         rows: Mean rows of a batch.
+        shed: How many were turned away.
         before: The machine's speed before.
         after: And after it.
     """
 
     found: Any
     rows: float
+    shed: int
     before: float
     after: float
 
@@ -162,8 +158,7 @@ def replica_of(predictor: TunedPredictor, plan: Plan, overhead: Overhead) -> Rep
         plan.max_queue_rows,
         plan.max_batch_size,
     )
-    service = Service(predictor.record)
-    return Replica(service, schedule, overhead, standstills=service.standstills)
+    return Replica(Service(predictor.record), schedule, overhead)
 
 
 def against_load(
@@ -175,11 +170,10 @@ def against_load(
     less: the same queue, in slow motion.
     """
     machine = Machine(predictor, rows)
-    endless = plan.arguments | {"max_queue_rows": ENDLESS}
     for share in LOADS:
         rate = share * plan.requests_per_s
         run = replica_of(predictor, plan, with_sender(rows, rate)).run(rate, SIMULATED)
-        with MicroBatcher(predictor, **cast(Any, endless)) as batcher:
+        with MicroBatcher(predictor, **cast(Any, plan.arguments)) as batcher:
             poisson(batcher, rows, rate, 0.3)
             spells = calm_spells(
                 lambda: loaded(batcher, machine, rows, rate, seconds),  # noqa: B023
@@ -199,7 +193,7 @@ def against_load(
             f"| {ms(expected)} | {_range(measured, late)} "
             f"| {off:+.0%} {'reached' if abs(off) <= ASKED_LATENCY else 'MISSED'} "
             f"| {ms(raw)} | {run.batch_rows:.1f} | {median(spell.rows for spell in calm):.1f} "
-            f"| {_count(spells)} |",
+            f"| {sum(spell.shed for spell in spells)} | {_count(spells)} |",
             flush=True,
         )
 
@@ -209,10 +203,10 @@ def loaded(
 ) -> Spell:
     """A spell of requests that come at a rate, or at less where the machine is slower."""
     before, start = machine.speed(), batcher.figures
-    took, _ = poisson(batcher, rows, rate * before, seconds, seed=start.requests)
+    took, shed = poisson(batcher, rows, rate * before, seconds, seed=start.requests)
     end = batcher.figures
     size = (end.rows - start.rows) / (end.batches - start.batches)
-    return Spell(took, size, before, machine.speed())
+    return Spell(took, size, shed, before, machine.speed())
 
 
 def against_limit(
@@ -220,7 +214,7 @@ def against_limit(
 ) -> None:
     """Print a line of the last table: the throughput limit, at the same speed of the machine."""
     machine = Machine(predictor, rows)
-    endless = plan.arguments | {"max_queue_rows": ENDLESS}
+    endless = plan.arguments | {"max_queue_rows": 10**9}
     with MicroBatcher(predictor, **cast(Any, endless)) as batcher:
         flood(batcher, rows, 0.3)
         spells = calm_spells(lambda: flooded(batcher, machine, rows, seconds), count)
@@ -241,7 +235,7 @@ def flooded(batcher: MicroBatcher, machine: Machine, rows: Any, seconds: float) 
     """A spell in which the queue is never empty."""
     before = machine.speed()
     found = flood(batcher, rows, seconds)
-    return Spell(found, 0.0, before, machine.speed())
+    return Spell(found, 0.0, 0, before, machine.speed())
 
 
 def ms(seconds: float) -> str:
@@ -272,9 +266,7 @@ def serve(what: str, folder: Path, limit_s: float, short: bool) -> None:
     if what == "plan":
         print(
             f"| {_name(predictor)} | {predictor.recommendation.candidate} | {plan.arguments} "
-            f"| {1e6 * plan.overhead.request_s:.1f} us "
-            f"| {plan.standstills_per_s:.2f}/s of {ms(plan.standstill_s)} ms "
-            f"| {plan.load.replicas:,} replicas "
+            f"| {1e6 * plan.overhead.request_s:.1f} us | {plan.load.replicas:,} replicas "
             f"| {spent:.1f} s "
             f"{'reached' if spent <= ASKED_PLAN_S else 'MISSED'} |",
             flush=True,
@@ -295,10 +287,9 @@ def prepare(folder: Path, make: Callable[[], keras.Model], count: int, budget_s:
 
 
 HEADS = {
-    "plan": "| model | tuned | setting | Python a request | standstills | a million requests/s "
-    "| planned in |",
+    "plan": "| model | tuned | setting | Python a request | a million requests/s | planned in |",
     "load": "| model | load | requests/s | p50 ms predicted | measured | p99 ms predicted "
-    "| measured | off | as it was | rows a batch predicted | measured | calm |",
+    "| measured | off | as it was | rows a batch predicted | measured | turned away | calm |",
     "limit": "| model | limit predicted, rows/s | measured | off | as it was | calm "
     "| saturates first |",
 }
