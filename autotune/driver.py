@@ -17,7 +17,7 @@ from autotune.bounds import LARGEST, Bounds, at, forecasts_of
 from autotune.confirming import ROUNDS
 from autotune.errors import InvalidInput, NoFeasibleBatchSize
 from autotune.goal import Goal
-from autotune.judging import Lane, excesses, is_allowed, lane_of, value_name, value_of
+from autotune.judging import Lane, excesses, is_allowed, lane_of, speed_of, value_name, value_of
 from autotune.ladder import anchor
 from autotune.ledger import Ledger
 from autotune.outcomes import Block, Candidate, Measurement, Outcome, Purpose
@@ -230,7 +230,7 @@ class Driver:
         over = excesses(outcome, self._goal, limit)
         if isinstance(outcome, Measurement) and is_allowed(outcome, self._goal, limit):
             best = self._best
-            self._best = outcome if best is None or outcome.rows_per_s > best.rows_per_s else best
+            self._best = outcome if best is None or speed_of(outcome) > speed_of(best) else best
         self._ledger.finish(block, value, over)
 
     def progress(self, candidate: Candidate, outcome: Outcome | None) -> Progress:

@@ -72,7 +72,7 @@ class Measurement(
             None where they ran one after another, when it is their sum.
         lost_s: Seconds of each timed call in which the processors were held up, as the hypervisor
             of a virtual machine does, by the work that was not done meanwhile; () where they were
-            in none. The times hold them; speeds are told without them.
+            in none. Times and `rows_per_s` hold them; candidates are compared without them.
         first_call_s: Seconds of the first call at this size, with tracing and compilation; where
             it was timed before, those of the first timed call.
         elapsed_s: Seconds that the probe took in all.

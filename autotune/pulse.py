@@ -7,6 +7,8 @@ times as long as it usually does.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import threading
 import time
@@ -22,9 +24,11 @@ import numpy.typing as npt
 # blocks of four calls differed by, 13 to 18 %, taking away what was lost left 5 to 8 %.
 PERIOD_S = 0.004
 WORK = bytes(16_384)  # to hash, in 25 microseconds or so, without the interpreter's lock
-# A processor is held up while the work takes so many times as long as usual, if it takes so many
-# at the worst: at a lower clock, or on a smaller core, it takes up to two or three.
-SLOW, HELD_UP = 1.5, 4.0
+# A processor is held up where the work takes so many times as long as usual: at a lower clock, or
+# on a smaller core, it takes up to two or three. It begins and ends with so many, beside that.
+HELD_UP, SLOW = 4.0, 1.5
+LONGEST_S = 0.02  # from one pulse to the next: of more, nothing is known of the rest
+COARSE_S = 1e-6  # a clock of threads that ticks no finer tells nothing
 REMEMBERED = 500  # pulses that tell what is usual
 FEWEST = 10  # before that nothing is
 
@@ -49,12 +53,17 @@ class Pulse:
         self._usual_s: deque[float] = deque(maxlen=REMEMBERED)
         self._beats: list[Timing] = []  # when it was felt, and what the work took
         self._over = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        self._beats.clear()
-        self._over.clear()
-        self._thread = threading.Thread(target=self._beat_on, name="autotune-pulse", daemon=True)
-        self._thread.start()
+        self._beats, self._over, self._thread = [], threading.Event(), None
+        if time.get_clock_info("thread_time").resolution > COARSE_S:
+            return self
+        work = functools.partial(_beat_on, self._beats, self._over)
+        thread = threading.Thread(target=work, name="autotune-pulse", daemon=True)
+        with contextlib.suppress(RuntimeError):  # no thread to be had: then nothing is felt
+            thread.start()
+            self._thread = thread
         return self
 
     def __exit__(
@@ -64,17 +73,9 @@ class Pulse:
         traceback: TracebackType | None,
     ) -> None:
         self._over.set()
-        self._thread.join()
+        if self._thread:
+            self._thread.join()
         self._usual_s.extend(work_s for _, work_s in self._beats)
-
-    def _beat_on(self) -> None:
-        while True:
-            is_over = self._over.wait(PERIOD_S if self._beats else 0.0)
-            began_s, before_s = time.perf_counter(), time.thread_time()
-            hashlib.sha256(WORK).digest()
-            self._beats.append((began_s, time.thread_time() - before_s))
-            if is_over:
-                return
 
     def lost_s(self, calls: Sequence[Timing]) -> tuple[float, ...]:
         """Return the seconds of each call in which processors were held up, by the work undone.
@@ -83,13 +84,24 @@ class Pulse:
             calls: Within the time in which it was last entered.
         """
         usual_s = float(np.median(self._usual_s)) if len(self._usual_s) >= FEWEST else 0.0
-        if not usual_s:  # or the system's clock of threads is too coarse
+        if not usual_s or not self._beats:
             return (0.0,) * len(calls)
         moments_s, works_s = np.array(self._beats).T
         undone_s = undone_until(moments_s, works_s / usual_s)
         starts_s, ends_s = np.array(calls).T
         lost_s = np.interp(ends_s, moments_s, undone_s) - np.interp(starts_s, moments_s, undone_s)
         return tuple(np.round(lost_s, 9).tolist())
+
+
+def _beat_on(beats: list[Timing], over: threading.Event) -> None:
+    """Note pulses, at least two of them, until it is over."""
+    while True:
+        is_over = over.wait(PERIOD_S if beats else 0.0) and len(beats) > 0
+        began_s, before_s = time.perf_counter(), time.thread_time()
+        hashlib.sha256(WORK).digest()
+        beats.append((began_s, time.thread_time() - before_s))
+        if is_over:
+            return
 
 
 def undone_until(moments_s: Floats, slowness: Floats) -> Floats:
@@ -102,13 +114,11 @@ def undone_until(moments_s: Floats, slowness: Floats) -> Floats:
 
     Example:
         >>> slowness = np.array([1.0, 2.0, 1.0, 10.0, 10.0, 1.0])
-        >>> undone_until(np.arange(6.0), slowness).round(2).tolist()
-        [0.0, 0.0, 0.0, 0.45, 1.35, 1.8]
+        >>> undone_until(0.004 * np.arange(6), slowness).round(4).tolist()
+        [0.0, 0.0, 0.0, 0.0018, 0.0054, 0.0072]
     """
-    held_up = slowness >= SLOW
-    spells = np.cumsum(np.diff(held_up, prepend=False))  # a number for each stretch of either kind
-    worst = np.zeros(spells[-1] + 1)
-    np.maximum.at(worst, spells, slowness)
-    idle = np.where(held_up & (worst[spells] >= HELD_UP), 1 - 1 / np.maximum(slowness, 1.0), 0.0)
-    undone_s = np.diff(moments_s) * (idle[1:] + idle[:-1]) / 2
-    return np.concatenate([[0.0], np.cumsum(undone_s)])
+    held_up = np.concatenate([[False], slowness >= HELD_UP, [False]])
+    near = held_up[1:-1] | held_up[2:] | held_up[:-2]
+    idle = np.where(near & (slowness >= SLOW), 1 - 1 / np.maximum(slowness, 1.0), 0.0)
+    gaps_s = np.minimum(np.diff(moments_s), LONGEST_S)
+    return np.concatenate([[0.0], np.cumsum(gaps_s * (idle[1:] + idle[:-1]) / 2)])

@@ -24,6 +24,7 @@ MAX_WARM_UP_CALLS = 20
 STEADY_CALLS = 3
 STEADY_SPREAD = 0.10  # warm enough when the last calls lie this close together
 LONG = 5  # times the seconds: calls in flight that take longer are made once on each thread
+MOST_LOST = 0.99  # of a call
 SLICE_S = 0.1  # disturbance is judged in slices: shorter ones cannot be
 
 Call = Callable[[Nested], Nested]
@@ -108,20 +109,27 @@ def time_calls(
         finally:
             guard.rest()
         slices.close(calls[-1][1])
-    lost_s = pulse.lost_s(calls) if pulse else ()
+    lost_s = pulse.lost_s(calls) if pulse else (0.0,) * len(calls)
+    times_s = tuple(round(end - start, 9) for start, end in calls)  # the clock ticks nanoseconds
     return Timings(
-        times_s=tuple(round(end - start, 9) for start, end in calls),  # the clock ticks nanoseconds
+        times_s=times_s,
         span_s=span_s(calls, concurrency, at_once) if concurrency > 1 else None,
         disturbed=slices.disturbed,
         reasons=slices.reasons,
-        lost_s=lost_s if any(lost_s) else (),
+        lost_s=_within(lost_s, times_s) if any(lost_s) else (),
     )
+
+
+def _within(lost_s: Sequence[float], times_s: Sequence[float]) -> tuple[float, ...]:
+    """Never all of a call, whatever the pulse felt."""
+    both = zip(lost_s, times_s, strict=True)
+    return tuple(round(min(lost, MOST_LOST * time_s), 9) for lost, time_s in both)
 
 
 def span_s(calls: Sequence[Timing], concurrency: int, at_once: float | None = None) -> float:
     """Seconds that calls in flight together take in a long row of them.
 
-    At the end some threads have nothing left to do, which in a long row hardly counts. Where so
+    At the end some threads have nothing left to do, which in a long row does not count. Where so
     many calls run at once as there are processors for, whatever waits meanwhile, a moment with
     fewer is a part of one with all: of two processors, half of one. Where that is not known, the
     truth lies between one at once, for which each moment is a whole one, and all.
@@ -134,11 +142,15 @@ def span_s(calls: Sequence[Timing], concurrency: int, at_once: float | None = No
     if at_once is None:
         return math.sqrt(span_s(calls, concurrency, 1) * span_s(calls, concurrency, concurrency))
     at_once = max(1.0, min(at_once, concurrency))
+    begin = sorted(start for start, _ in calls)[:concurrency][-1]
+    end = sorted(stop for _, stop in calls)[-concurrency:][0]
     steps = sorted([(start, 1) for start, _ in calls] + [(end, -1) for _, end in calls])
     active, spent_s = 0, 0.0
     for (moment, change), (following, _) in itertools.pairwise(steps):
         active += change
-        spent_s += min(active, at_once) / at_once * (following - moment)
+        all_there = begin <= moment < end  # who makes no call then is about to
+        share = 1.0 if all_there else min(active, at_once) / at_once
+        spent_s += share * (following - moment)
     return spent_s
 
 

@@ -47,9 +47,11 @@ def test_a_thread_that_begins_late_was_no_slower() -> None:
     assert span_s([*in_turn(1, 1, 1), *late], 2, 2) == pytest.approx(3.0)
 
 
-def test_time_in_which_nobody_calls_is_none() -> None:
-    """Between two calls of a thread that is alone there is nothing to wait for."""
-    assert span_s([(0.0, 1.0), (1.5, 2.5)], 2, 1) == 2.0
+def test_time_between_calls_counts_while_all_are_there() -> None:
+    """A thread that makes no call then is handing over, or waits for Python's lock."""
+    gaps = [(n * 0.75, n * 0.75 + 0.5) for n in range(4)]
+    for at_once in (1, 2, None):
+        assert span_s([*gaps, *gaps], 2, at_once) == pytest.approx(3 * 0.75 + 0.5)
     assert span_s([(0.0, 1.0)], 2, 1) == 1.0
 
 
