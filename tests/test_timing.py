@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from autotune.timing import span_s
+from autotune.disturbance import Meter
+from autotune.guard import Guard
+from autotune.timing import LONG, Threads, span_s, time_calls
+from tests.guards import UNWATCHED
 
 Call = tuple[float, float]
 
@@ -59,3 +62,25 @@ def test_the_order_in_which_calls_are_told_does_not_matter() -> None:
     """Threads tell of a call when it has ended."""
     calls = [*in_turn(0.9, 1.3), *in_turn(1.1, 0.8, start=0.1), *in_turn(1.0, 1.0, start=0.2)]
     assert span_s(calls, 3, 2) == span_s(calls[::-1], 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "blocks", "made"),
+    [(1, 2.0, 1), (3, 2.0, 6), (3, LONG + 1.0, 3), (1, LONG + 1.0, 1)],
+)
+def test_of_long_calls_few_are_made(concurrency: int, blocks: float, made: int) -> None:
+    """One alone, two for each thread in flight; where they take many blocks, one for each."""
+    calls: list[object] = []
+    timings = time_calls(
+        calls.append,
+        [None],
+        0.01,
+        threads=Threads(),
+        concurrency=concurrency,
+        fewest=2,
+        at_once=None,
+        meter=Meter(),
+        guard=Guard(UNWATCHED, own_bytes=0),
+        call_s=blocks * 0.01,
+    )
+    assert len(calls) == len(timings.times_s) == made
