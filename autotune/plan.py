@@ -8,14 +8,15 @@ from the highest rate that one carries within the limit.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
 from autotune.errors import InvalidInput
 from autotune.records import TuningRecord
 from autotune.service import MEASURED, Overhead, Service
-from autotune.setting import MOST_QUANTILE, SaturatesFirst, Setting, Terms, best_setting
+from autotune.setting import SaturatesFirst, Setting, Terms, best_setting
+from autotune.units import format_seconds
 
 RATES = tuple(10.0**power for power in range(1, 7))
 LEAST_RATE, MOST = 1e-6, 1e15  # beyond these, times and replicas are no numbers that mean anything
@@ -63,6 +64,9 @@ class Plan(Struct, frozen=True, kw_only=True):
         max_queue_rows: Argument of `MicroBatcher`: who finds more rows waiting would come too late.
         requests_per_s: Most requests a second that a replica answers within the limit.
         rows_per_s_limit: Most rows a second that a replica answers at all, in full batches.
+        standstills_per_s: How often the machine stood still while it was tuned, in a second that it
+            ran; 0 where that was not seen.
+        standstill_s: Mean seconds of one.
         saturates_first: What keeps a replica from answering more: "latency" where the limit is
             missed while there is time left, "model" where its calls, and "requests" where letting
             in and answering fill that time.
@@ -82,6 +86,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     max_queue_rows: int
     requests_per_s: float
     rows_per_s_limit: float
+    standstills_per_s: float
+    standstill_s: float
     saturates_first: SaturatesFirst
     load: Load
     loads: tuple[Load, ...]
@@ -144,14 +150,14 @@ def plan_capacity(
         (4, 16)
     """
     others = sorted({*rates, rate_per_s})
-    _check(limit_s, quantile, rows_per_request, others)
+    for rate in others:
+        if not LEAST_RATE <= rate <= MOST:
+            raise InvalidInput(f"A rate must be from {LEAST_RATE:g} to {MOST:g}, but got {rate!r}.")
     for name, amount in {"headroom": headroom, "price_per_hour": price_per_hour or 0.0}.items():
         if not 0 <= amount <= MOST:
             raise InvalidInput(f"{name} must be from 0 to {MOST:g}, but got {amount!r}.")
-    if seed < 0:
-        raise InvalidInput(f"seed must be 0 or more, but got {seed!r}.")
-    terms = Terms(limit_s, quantile, rows_per_request, overhead, seed)
     service = Service(record)
+    terms = Terms(limit_s, quantile, rows_per_request, overhead, seed, service.standstills)
     setting, highest = best_setting(record, service, terms)
 
     def load_of(rate: float) -> Load:
@@ -174,10 +180,15 @@ def plan_capacity(
         max_queue_rows=max(batch_size, rows_per_request, round(rows_per_s * limit_s)),
         requests_per_s=highest,
         rows_per_s_limit=rows_per_s,
+        standstills_per_s=service.standstills.per_s,
+        standstill_s=service.standstills.mean_s,
         saturates_first=setting.saturates_first(highest),
         load=loads[rate_per_s],
         loads=tuple(loads.values()),
-        warnings=tuple(_warnings(record, service, loads.values())),
+        warnings=(
+            *_of_standstills(record, service, terms, setting, loads[rate_per_s]),
+            *_warnings(record, service, loads.values()),
+        ),
     )
 
 
@@ -199,6 +210,23 @@ def _load(
     )
 
 
+def _of_standstills(
+    record: TuningRecord, service: Service, terms: Terms, setting: Setting, load: Load
+) -> Iterator[str]:
+    """What a reader should know where standstills are left out of the plan."""
+    still = terms.standstills
+    if setting.terms.standstills == still:
+        return
+    as_it_was = Setting(record, service, terms, setting.max_wait_s, setting.max_batch_size)
+    late = as_it_was.run(load.rate_per_s / load.replicas, REQUESTS).quantile(terms.quantile)
+    yield (
+        f"The machine stood still {still.per_s:.2g} times a second when it was tuned, for "
+        f"{format_seconds(still.mean_s)} in the mean: however many such machines there are, they "
+        f"do not answer {100 * terms.quantile:g} % within {format_seconds(terms.limit_s)}. So this "
+        f"plan is for machines that never do; those would take {format_seconds(late.value)}."
+    )
+
+
 def _warnings(record: TuningRecord, service: Service, loads: Iterable[Load]) -> Iterator[str]:
     smallest = service.limits[0]
     if min(load.batch_rows for load in loads) < smallest / 2:
@@ -215,24 +243,3 @@ def _warnings(record: TuningRecord, service: Service, loads: Iterable[Load]) -> 
         )
     if record.warnings:
         yield "The record itself has warnings: autotune show tells them."
-
-
-def _check(
-    limit_s: float,
-    quantile: float,
-    rows_per_request: int,
-    rates: Sequence[float],
-) -> None:
-    for rate in rates:
-        if not LEAST_RATE <= rate <= MOST:
-            raise InvalidInput(f"A rate must be from {LEAST_RATE:g} to {MOST:g}, but got {rate!r}.")
-    if not 0 < limit_s < math.inf:
-        raise InvalidInput(f"limit_s must be positive and finite, but got {limit_s!r}.")
-    if not 0 < round(quantile, 9) <= MOST_QUANTILE:  # 99.9 % is a little more in binary
-        raise InvalidInput(
-            f"quantile must be more than 0 and at most {MOST_QUANTILE}, but got {quantile!r}."
-        )
-    if not isinstance(rows_per_request, int) or rows_per_request < 1:
-        raise InvalidInput(
-            f"rows_per_request must be a whole number of at least 1, but got {rows_per_request!r}."
-        )

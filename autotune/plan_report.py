@@ -21,6 +21,7 @@ def summary(plan: Plan) -> RenderableType:
         f"setting    {_call(plan)}",
         f"a replica  {_replica(plan)}",
         f"first      {_first(plan)}",
+        *_machine(plan),
         f"Python     {format_seconds(plan.overhead.request_s)} a request assumed beside the model "
         "(--request-overhead)",
     ]
@@ -65,6 +66,15 @@ def _first(plan: Plan) -> str:
         "requests": "Python saturates first: letting in and answering fill the time, so that "
         "more rows a request, or more processes, help and a faster model does not",
     }[plan.saturates_first]
+
+
+def _machine(plan: Plan) -> list[str]:
+    if not plan.standstills_per_s:
+        return []
+    return [
+        f"machine    stood still {plan.standstills_per_s:.2g} times a second when it was tuned, "
+        f"for {format_seconds(plan.standstill_s)} in the mean"
+    ]
 
 
 def _table(plan: Plan) -> Table:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from autotune.calltimes import LEVELS
 from autotune.comparing import t_quantile
 from autotune.queue_simulation import Batcher
 from autotune.scheduling import Schedule
-from autotune.service import LEVELS, Overhead, Service
+from autotune.service import Overhead, Service
+from autotune.standstills import NEVER, Standstills
 
 WARM_UP = 0.1  # share of the requests: a queue that begins empty is too short at first
 SEGMENTS = 8  # parts of a run that are compared: as long as may be, to hold whole busy times
@@ -78,6 +80,7 @@ class Replica:
         rows: Rows of a request.
         seed: Of arrivals and call times. The same at each rate, so that rates are compared under
             the same luck.
+        standstills: Of the machine; arrivals go on meanwhile.
 
     Attributes:
         schedule: When batches start.
@@ -88,11 +91,19 @@ class Replica:
     """
 
     def __init__(
-        self, service: Service, schedule: Schedule, overhead: Overhead, rows: int = 1, seed: int = 0
+        self,
+        service: Service,
+        schedule: Schedule,
+        overhead: Overhead,
+        rows: int = 1,
+        seed: int = 0,
+        standstills: Standstills = NEVER,
     ) -> None:
         self.schedule = schedule
         self._service, self._overhead, self._rows, self._seed = service, overhead, rows, seed
-        self.capacity_per_s, self.call_share = self._when_full()
+        self._standstills = standstills
+        self._running_per_s, self.call_share = self._when_full()
+        self.capacity_per_s = (1 - standstills.share) * self._running_per_s
         self.idle_per_s = IDLE / service.times(1).mean(rows)
 
     def run(self, rate_per_s: float, requests: int) -> Run:
@@ -103,7 +114,8 @@ class Replica:
         batcher = self._simulate(arrivals_s, together)
         counts, starts, ends = map(np.array, (batcher.counts, batcher.starts_s, batcher.ends_s))
         warm = int(np.searchsorted(np.cumsum(counts), WARM_UP * requests))
-        latency_s = np.repeat(ends, counts) - arrivals_s
+        still_s = self._standstills.waits_s(rate_per_s / self._running_per_s, requests)
+        latency_s = np.repeat(ends, counts) - arrivals_s + still_s
         span_s = self._service.flights * float(ends.max() - starts[warm])
         return Run(
             latency_s[counts[:warm].sum() :],
@@ -133,7 +145,7 @@ class Replica:
         return batcher
 
     def _when_full(self) -> tuple[float, float]:
-        """Requests a second where the queue is never empty, and the model's share of their time.
+        """Requests a second that it runs, the queue never empty, and the model's share of its time.
 
         Who sends the requests waits for room, so that he and those who answer have the interpreter
         in turn.

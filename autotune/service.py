@@ -5,25 +5,22 @@ A queue is simulated with these times in place of the model.
 
 from __future__ import annotations
 
-import bisect
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 
-import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
+from autotune.calltimes import Times, times_by_lane
 from autotune.dtypes import row_bytes
 from autotune.errors import InvalidRecord
-from autotune.judging import Lane, lane_of
+from autotune.judging import lane_of
 from autotune.outcomes import Measurement
 from autotune.records import Recommendation, TuningRecord
 from autotune.runner import SMALLER
 from autotune.splitting import Splitter
-
-LEVELS = 4_096  # quantiles that stand for the times of one size: a call in thousands is told
-DRAWN = (np.arange(LEVELS) + 0.5) / LEVELS
+from autotune.standstills import Standstills
 
 
 class Overhead(Struct, frozen=True, kw_only=True):
@@ -76,69 +73,6 @@ MEASURED = Overhead(let_in_s=6.5e-6, answer_s=6.0e-6, batch_s=19e-6, wake_s=22e-
 NOTHING = Overhead(let_in_s=0.0, answer_s=0.0, batch_s=0.0, wake_s=0.0)
 
 
-class Times:
-    """Times of a call by its rows: `LEVELS` quantiles, evenly spaced, each as likely as the others.
-
-    Between sizes that were measured each quantile lies on a straight line. Beyond them the line
-    through the two nearest medians goes on, within what is plausible: fewer rows take no more
-    seconds than the smallest size and no more rows a second, and so on at the other end.
-
-    Args:
-        measured: Seconds of calls by rows.
-        padded: Sizes that batches are padded to; none where they are run as they are.
-
-    Attributes:
-        sizes: Sizes that were measured, rising.
-
-    Example:
-        >>> times = Times({10: [1.0], 20: [1.5]})
-        >>> [round(times.seconds(rows, 0), 2) for rows in (1, 10, 14, 40)]
-        [0.55, 1.0, 1.2, 2.5]
-    """
-
-    def __init__(self, measured: Mapping[int, Sequence[float]], padded: Sequence[int] = ()) -> None:
-        self.sizes = sorted(measured)
-        quantiles = [np.quantile(measured[size], DRAWN) for size in self.sizes]
-        self._medians = [float(np.median(each)) for each in quantiles]
-        self._means = [float(np.mean(each)) for each in quantiles]
-        self._quantiles = [each.tolist() for each in quantiles]
-        self._padded = sorted(padded)
-        self._mixed = functools.cache(self._mix)
-
-    def seconds(self, rows: int, draw: int) -> float:
-        """Seconds of a call, by the number of its quantile."""
-        below, share_below, above, share_above = self._mixed(rows)
-        quantiles = self._quantiles
-        return float(share_below * quantiles[below][draw] + share_above * quantiles[above][draw])
-
-    def mean(self, rows: int) -> float:
-        """Mean seconds of a call."""
-        below, share_below, above, share_above = self._mixed(rows)
-        return share_below * self._means[below] + share_above * self._means[above]
-
-    def _mix(self, rows: int) -> tuple[int, float, int, float]:
-        """Places of two measured sizes, each with its share in the times of so many rows."""
-        larger = bisect.bisect_left(self._padded, rows)
-        size = self._padded[larger] if larger < len(self._padded) else rows
-        sizes, last = self.sizes, len(self.sizes) - 1
-        place = bisect.bisect_left(sizes, size)
-        if place > last:
-            return last, self._share(size, of=last, beside=last - 1), last, 0.0
-        if place == 0:
-            return 0, self._share(size, of=0, beside=1), 0, 0.0
-        weight = (size - sizes[place - 1]) / (sizes[place] - sizes[place - 1])
-        return place - 1, 1 - weight, place, weight
-
-    def _share(self, rows: int, of: int, beside: int) -> float:
-        """Seconds of rows beyond the measured ones as a share of those of the size at the end."""
-        size = self.sizes[of]
-        low, high = sorted((1.0, rows / size))
-        if len(self.sizes) == 1:
-            return high
-        row_s = (self._medians[of] - self._medians[beside]) / (size - self.sizes[beside])
-        return min(high, max(low, 1.0 + (rows - size) * row_s / self._medians[of]))
-
-
 class Service:
     """How the predictor of a record runs a batch: in which parts, and how long each takes.
 
@@ -151,6 +85,7 @@ class Service:
         processors: How many the machine has, and how many of them a call wants, where calls run
             there; None on a GPU, or where that is not known.
         row_bytes: Bytes of a row, as far as the record tells.
+        standstills: Of the machine while it was tuned; the times of calls are without them.
         limits: Batch sizes that were measured in the recommended way, up to the tuned one.
 
     Raises:
@@ -168,7 +103,8 @@ class Service:
         self.row_bytes = sum(row_bytes(each.shape, each.dtype) for each in inputs)
         padded = _padded_sizes(record, chosen.batch_size)
         self._splitter = Splitter(chosen.candidate, record.outcomes, any_size=not padded)
-        lanes = _times_by_lane(record)
+        lanes = times_by_lane(record.outcomes)
+        self.standstills = Standstills.seen_in(_felt(record, self.processors))
         way = lane_of(chosen.candidate)
         if chosen.batch_size not in lanes.get(way, {}):
             raise InvalidRecord(
@@ -224,16 +160,14 @@ def _processors(record: TuningRecord, chosen: Recommendation) -> tuple[float, in
     return there, chosen.threads or max(1, math.ceil(there))
 
 
-def _times_by_lane(record: TuningRecord) -> dict[Lane, dict[int, list[float]]]:
-    """Times of all calls, of the blocks that nothing disturbed where there are any."""
-    calm: dict[Lane, dict[int, list[float]]] = {}
-    every: dict[Lane, dict[int, list[float]]] = {}
-    for outcome in record.outcomes:
-        if isinstance(outcome, Measurement):
-            lane, size = lane_of(outcome.candidate), outcome.candidate.batch_size
-            for lanes in (every,) if outcome.is_disturbed else (every, calm):
-                lanes.setdefault(lane, {}).setdefault(size, []).extend(outcome.times_s)
-    return {lane: sizes | calm.get(lane, {}) for lane, sizes in every.items()}
+def _felt(record: TuningRecord, processors: tuple[float, int] | None) -> Iterator[Measurement]:
+    """Measurements that tell of standstills: of calls that left no processor free."""
+    there = processors[0] if processors else 0.0
+    for each in record.outcomes:
+        if isinstance(each, Measurement):
+            threads = each.candidate.threads or math.inf
+            if threads * each.candidate.concurrency >= there:
+                yield each
 
 
 def _padded_sizes(record: TuningRecord, tuned: int) -> list[int]:

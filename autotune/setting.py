@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from autotune.errors import NoFeasibleBatchSize
+from autotune.errors import InvalidInput, NoFeasibleBatchSize
 from autotune.records import TuningRecord
 from autotune.replica import Estimate, Replica, Run
 from autotune.scheduling import schedule_for
 from autotune.service import Overhead, Service
+from autotune.standstills import NEVER, Standstills
 from autotune.units import format_seconds
 
 # Above this share of the capacity queues take longer to build up than is simulated, and any
@@ -38,6 +39,10 @@ class Terms:
         rows_per_request: Rows of each request.
         overhead: What Python takes beside the model's calls.
         seed: Of the simulation.
+        standstills: Of the machine.
+
+    Raises:
+        InvalidInput: One of them is out of range.
     """
 
     limit_s: float
@@ -45,6 +50,23 @@ class Terms:
     rows_per_request: int
     overhead: Overhead
     seed: int
+    standstills: Standstills = NEVER
+
+    def __post_init__(self) -> None:
+        if not 0 < self.limit_s < math.inf:
+            raise InvalidInput(f"limit_s must be positive and finite, but got {self.limit_s!r}.")
+        if not 0 < round(self.quantile, 9) <= MOST_QUANTILE:  # 99.9 % is a little more in binary
+            raise InvalidInput(
+                f"quantile must be more than 0 and at most {MOST_QUANTILE}, but got "
+                f"{self.quantile!r}."
+            )
+        rows = self.rows_per_request
+        if not isinstance(rows, int) or rows < 1:
+            raise InvalidInput(
+                f"rows_per_request must be a whole number of at least 1, but got {rows!r}."
+            )
+        if self.seed < 0:
+            raise InvalidInput(f"seed must be 0 or more, but got {self.seed!r}.")
 
 
 class Setting:
@@ -58,6 +80,7 @@ class Setting:
         max_batch_size: Argument of the batcher; None for its own choice.
 
     Attributes:
+        terms: What is asked.
         replica: A replica that is set up so.
     """
 
@@ -69,11 +92,15 @@ class Setting:
         max_wait_s: float | None,
         max_batch_size: int | None = None,
     ) -> None:
-        self.max_wait_s, self.max_batch_size = max_wait_s, max_batch_size
-        self._terms = terms
+        self.max_wait_s, self.max_batch_size, self.terms = max_wait_s, max_batch_size, terms
         schedule = schedule_for(service.recommendation, record, max_wait_s, None, max_batch_size)
         self.replica = Replica(
-            service, schedule, terms.overhead, terms.rows_per_request, terms.seed
+            service,
+            schedule,
+            terms.overhead,
+            terms.rows_per_request,
+            terms.seed,
+            terms.standstills,
         )
         self._stable = STABLE * self.replica.capacity_per_s
 
@@ -106,31 +133,48 @@ class Setting:
 
     @property
     def _fewest(self) -> int:
-        return max(FIRST_LOOK, math.ceil(LATE / (1 - self._terms.quantile)))
+        return max(FIRST_LOOK, math.ceil(LATE / (1 - self.terms.quantile)))
 
     def _meets(self, rate_per_s: float) -> bool:
         """Whether the limit is surely met; looks closer where that is in doubt."""
         requests = self._fewest
         while True:
             tail = self._tail(rate_per_s, requests)
-            if tail.high <= self._terms.limit_s:
+            if tail.high <= self.terms.limit_s:
                 return True
-            if tail.low > self._terms.limit_s or requests >= LAST_LOOK:
+            if tail.low > self.terms.limit_s or requests >= LAST_LOOK:
                 return False
             requests = LAST_LOOK
 
     def _tail(self, rate_per_s: float, requests: int) -> Estimate:
-        return self.run(rate_per_s, requests).quantile(self._terms.quantile)
+        return self.run(rate_per_s, requests).quantile(self.terms.quantile)
 
 
 def best_setting(record: TuningRecord, service: Service, terms: Terms) -> tuple[Setting, float]:
     """Return the setting with which a replica carries most, and how many requests a second.
 
-    First the batcher's own choice, then other waits, then smaller batches: an argument is passed
-    only where it is worth something.
+    Where a machine's standstills alone miss the limit, so that no number of replicas would do, it
+    is that of a machine without them: see the setting's terms.
 
     Raises:
         NoFeasibleBatchSize: The limit is missed even by a replica that has nothing else to do.
+    """
+    running = replace(terms, standstills=NEVER)
+    found = _best_setting(record, service, terms)
+    if found is None and terms.standstills.per_s:
+        found = _best_setting(record, service, running)
+    if found is None:
+        raise _too_slow(Setting(record, service, running, 0.0).when_idle().high, terms)
+    return found
+
+
+def _best_setting(
+    record: TuningRecord, service: Service, terms: Terms
+) -> tuple[Setting, float] | None:
+    """The same; None where there is none.
+
+    First the batcher's own choice, then other waits, then smaller batches: an argument is passed
+    only where it is worth something.
     """
 
     def settings() -> Iterator[Setting]:
@@ -148,9 +192,7 @@ def best_setting(record: TuningRecord, service: Service, terms: Terms) -> tuple[
         higher = setting.highest_rate(above=WORTH * highest)
         if higher is not None:
             best, highest = setting, higher
-    if best is None:
-        raise _too_slow(Setting(record, service, terms, 0.0).when_idle().high, terms)
-    return best, highest
+    return None if best is None else (best, highest)
 
 
 def _too_slow(fastest_s: float, terms: Terms) -> NoFeasibleBatchSize:

@@ -179,3 +179,41 @@ def test_a_processor_that_is_shared_with_python_is_warned_of() -> None:
     """Where the model ran on a CPU the plan says that it may be too optimistic."""
     (warning,) = quick(replaced(record_with(), machine=XEON)).warnings
     assert "too optimistic" in warning
+
+
+def standing_still(length_s: float) -> TuningRecord:
+    """A record of a machine that stood still once a second."""
+    record = record_with()
+    times_s = ((0.0021,) * 475 + (0.0021 + length_s,)) * 10
+    lost_s = ((0.0,) * 475 + (length_s,)) * 10
+    calls = Measurement(Candidate(1), times_s, lost_s=lost_s)
+    return replaced(record, outcomes=(*record.outcomes, calls))
+
+
+def test_a_machine_that_stands_still_carries_less() -> None:
+    """What it did when it was tuned is in the plan, and told."""
+    plan, calm = quick(standing_still(0.08)), quick(record_with())
+    assert plan.standstills_per_s == pytest.approx(1.0, rel=0.05)
+    assert plan.standstill_s == pytest.approx(0.08)
+    assert plan.requests_per_s < 0.9 * calm.requests_per_s
+    assert plan.load.latency_quantile_s <= plan.limit_s
+    assert calm.standstills_per_s == 0
+    assert not any("stood still" in warning for warning in plan.warnings)
+
+
+def test_standstills_that_no_number_of_replicas_would_mend_are_left_out() -> None:
+    """The plan is then that of a machine without them, and says what the tuned one would take."""
+    plan, calm = quick(standing_still(0.2)), quick(record_with())
+    assert plan.requests_per_s == pytest.approx(calm.requests_per_s, rel=0.05)
+    assert plan.load.latency_quantile_s <= plan.limit_s
+    warning = next(warning for warning in plan.warnings if "stood still" in warning)
+    assert "0.97 times a second" in warning
+    assert "for 200 ms in the mean" in warning
+    late_s = float(warning.rpartition("would take ")[2].partition(" ms")[0]) / 1_000
+    assert late_s > plan.limit_s
+
+
+def test_a_limit_that_is_missed_without_standstills_too_is_refused() -> None:
+    """The machine is not to blame for calls that take too long."""
+    with pytest.raises(NoFeasibleBatchSize, match="with nothing else to do"):
+        quick(standing_still(0.05), limit_s=0.001)

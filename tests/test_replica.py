@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 from autotune import Candidate, Measurement, replica
+from autotune.calltimes import DRAWN, LEVELS
+from autotune.queue_simulation import Batcher
 from autotune.replica import Replica
 from autotune.scheduling import Schedule, schedule_for
-from autotune.service import DRAWN, NOTHING, Overhead, Service
+from autotune.service import NOTHING, Overhead, Service
+from autotune.standstills import Standstills
 from tests.batchers import record_of, timed
+from tests.clocks import Clocks
 from tests.tunings import MODEL, XEON, replaced
 
 MANY = 100_000  # requests
@@ -238,3 +242,47 @@ def test_the_capacity_hardly_depends_on_how_many_are_followed(
     monkeypatch.setattr(replica, "IN_FLOOD", 1_024)
     closer = Replica(service, schedule, overhead).capacity_per_s
     assert found == pytest.approx(closer, rel=0.02)
+
+
+def test_who_comes_while_the_machine_stands_still_waits_for_it() -> None:
+    """With calls of no length that is all the wait: the share of late ones is known."""
+    lengths_s = 0.1 * DRAWN
+    still = Standstills(per_s=1.0, lengths_s=tuple(lengths_s))
+    service = Service(record_of(Candidate(1), outcomes=[Measurement(Candidate(1), (1e-7,))]))
+    found = Replica(service, ONE_BY_ONE, NOTHING, standstills=still).run(1_000.0, MANY)
+    for late_s in (0.01, 0.03, 0.07):
+        share = float(np.mean(np.maximum(0.0, lengths_s - late_s))) / 1.05
+        assert float(np.mean(found.latency_s > late_s)) == pytest.approx(share, rel=0.1)
+
+
+@pytest.mark.parametrize("busy", [0.3, 0.6, 0.8])
+def test_waits_for_a_machine_are_those_of_a_queue_that_it_stands_still_under(busy: float) -> None:
+    """Followed request by request, on a clock that stands still with the machine."""
+    lengths_s = (0.02, 0.03, 0.09, 0.1)
+    calls = Measurement(Candidate(8), (0.001, 0.002) * 100), Measurement(Candidate(1), (0.0005,))
+    service = Service(record_of(Candidate(8), outcomes=calls))
+    schedule = Schedule(8, 8, 0.001, follows_crowd=False, max_queue_rows=10**6)
+    still = Standstills(per_s=1.5, lengths_s=lengths_s)
+    replica_of_it = Replica(service, schedule, NOTHING, standstills=still)
+    rate = busy * replica_of_it.capacity_per_s
+    clocks = Clocks.of(1.5, lengths_s, 300)
+    arrivals_s = np.cumsum(np.random.default_rng(0).exponential(1 / rate, int(150 * rate)))
+    draws = np.random.default_rng(1).integers(0, LEVELS, 65_521).tolist()
+    batcher = Batcher(clocks.to_running(arrivals_s).tolist(), 1, schedule, service, NOTHING, draws)
+    batcher.run()
+    ends_s = clocks.to_wall(np.repeat(batcher.ends_s, batcher.counts))
+    latency_s = replica_of_it.run(rate, MANY).latency_s
+    for share, apart in ((0.9, 0.15), (0.99, 0.1)):
+        exact_s = np.quantile(ends_s - arrivals_s, share)
+        assert np.quantile(latency_s, share) == pytest.approx(exact_s, rel=apart)
+
+
+def test_a_machine_that_stands_still_can_do_less() -> None:
+    """By the share of its time; the model's share of what it does is the same."""
+    service = Service(record_of(Candidate(1), outcomes=[Measurement(Candidate(1), (0.001,))]))
+    still = Standstills(per_s=5.0, lengths_s=(0.05,))
+    found = Replica(service, ONE_BY_ONE, NOTHING, standstills=still)
+    alone = Replica(service, ONE_BY_ONE, NOTHING)
+    assert still.share == pytest.approx(0.2)
+    assert found.capacity_per_s == pytest.approx(0.8 * alone.capacity_per_s)
+    assert found.call_share == alone.call_share

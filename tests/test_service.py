@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from autotune import Candidate, InvalidRecord, Measurement
 from autotune.outcomes import Outcome
-from autotune.service import LEVELS, MEASURED, Service, Times
+from autotune.service import MEASURED, Service
 from autotune.splitting import Splitter
 from tests.batchers import record_of, timed
-from tests.tunings import MODEL, replaced
+from tests.tunings import MODEL, XEON, replaced
 
 
 def service_of(way: Candidate, outcomes: Sequence[Outcome]) -> Service:
     """How a record that recommends this way serves."""
     return Service(record_of(way, outcomes=outcomes))
-
-
-curves = st.dictionaries(
-    st.integers(1, 1_000),
-    st.lists(st.floats(1e-6, 10.0), min_size=1, max_size=20),
-    min_size=1,
-    max_size=8,
-)
-
-
-@given(curves, st.integers(1, 2_000))
-def test_times_are_plausible_for_any_curve_and_rows(
-    measured: dict[int, list[float]], rows: int
-) -> None:
-    """Times rise from quantile to quantile and lie within those of the nearest sizes.
-
-    Beyond the measured sizes they lie between those of the last one and its share by rows.
-    """
-    known = Times(measured)
-    times = [known.seconds(rows, draw) for draw in range(0, LEVELS, 64)]
-    assert all(a <= b * (1 + 1e-9) for a, b in itertools.pairwise(times))
-    below = max((size for size in measured if size <= rows), default=min(measured))
-    above = min((size for size in measured if size >= rows), default=max(measured))
-    ends = [*measured[below], *measured[above]]
-    beyond = rows / below if rows > max(measured) or rows < min(measured) else 1.0
-    slack = 1 + 1e-9
-    assert min(ends) * min(1.0, beyond) / slack <= times[0]
-    assert times[-1] <= max(ends) * max(1.0, beyond) * slack
-
-
-def test_the_times_of_a_size_are_those_that_were_measured() -> None:
-    """At a measured size mean and quantiles are those of its calls."""
-    calls = np.random.default_rng(0).exponential(0.01, 10_000)
-    times = Times({8: calls.tolist()})
-    assert times.mean(8) == pytest.approx(calls.mean(), rel=0.01)
-    assert times.seconds(8, LEVELS // 2) == pytest.approx(np.median(calls), rel=0.01)
 
 
 def test_only_calm_calls_of_the_same_way_count() -> None:
@@ -75,6 +35,17 @@ def test_only_calm_calls_of_the_same_way_count() -> None:
     assert service.times(1).mean(64) == pytest.approx(0.002)
     assert service.times(1).mean(8) == pytest.approx(0.001)
     assert service.limits == [8, 64]
+
+
+def test_times_are_those_of_a_machine_that_never_stands_still() -> None:
+    """How often it did, the calls of all ways tell."""
+    way = Candidate(8)
+    calls = Measurement(way, (0.002, 0.06) * 3, lost_s=(0.0, 0.058) * 3)
+    service = service_of(way, [calls, timed(8, 0.001, engine="compiled")])
+    assert service.times(1).mean(8) == pytest.approx(0.002)
+    others_s = timed(8, 0.001).times_s
+    assert service.standstills.per_s == pytest.approx(3 / (5 * 0.002 + sum(others_s[1:])))
+    assert service.standstills.mean_s == pytest.approx(0.058, rel=0.2)
 
 
 def test_a_call_alone_takes_the_time_that_it_took_alone() -> None:
@@ -133,3 +104,11 @@ def test_what_python_takes_is_told_apart() -> None:
     assert scaled.let_in_s == pytest.approx(3 * MEASURED.let_in_s)
     assert scaled.batch_s == MEASURED.batch_s
     assert (MEASURED.byte_s > 0, scaled.byte_s) == (True, 0)
+
+
+def test_calls_that_leave_a_processor_free_tell_of_no_standstills() -> None:
+    """Nobody felt them meanwhile."""
+    calls = Measurement(Candidate(8), (0.002, 0.06) * 3, lost_s=(0.0, 0.058) * 3)
+    free = Measurement(Candidate(8, threads=XEON.cpu_count - 1), (0.01,) * 1_000)
+    record = replaced(record_of(Candidate(8), outcomes=[calls, free]), machine=XEON)
+    assert Service(record).standstills.per_s == pytest.approx(3 / (5 * 0.002))

@@ -14,8 +14,11 @@ is in what is predicted. Nothing else should run meanwhile.
 
 A plan holds for the machine as it was when the model was tuned. One that is shared is faster at one
 time and slower at another, so its speed is measured before and after each spell, by the predictor
-alone: rates and times are those of the machine as it was, and a spell in which it changed does not
-count. What all spells would say without that stands beside it.
+alone, between standstills: rates and times are those of the machine as it was, and a spell in which
+it changed does not count. What all spells would say without that stands beside it. Standstills are
+predicted as the record tells of them; the 99 % quantile that the same simulation tells of those
+felt during the spells, "by then", shows how much of a difference is the weather's. The queue has
+no end, as in the simulation.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -35,12 +39,14 @@ from typing import Any, cast
 import keras
 import numpy as np
 
-from autotune import MicroBatcher, TunedPredictor, load, tune
+from autotune import Candidate, Measurement, MicroBatcher, TunedPredictor, load, tune
 from autotune.plan import Plan, plan_capacity
+from autotune.pulse import Pulse
 from autotune.replica import Replica
 from autotune.scheduling import schedule_for
 from autotune.service import Overhead, Service
-from tests.benchmarks.batching import digits, offline, poisson, spare_the_collector
+from autotune.standstills import Standstills
+from tests.benchmarks.batching import digits, poisson, spare_the_collector
 from tests.benchmarks.nets import attention, cnn, mlp, mobilenet, rows_for, unet
 from tests.benchmarks.plan_overhead import send, with_flood, with_sender
 
@@ -51,6 +57,8 @@ SPEED_S = 0.5  # to see how fast the machine is at the moment
 CALM = 0.07  # by so much its speeds before and after a spell may differ
 MOST_TRIES = 3  # spells for each that is wanted: the others were no calm ones
 SIMULATED = 131_072  # requests
+ENDLESS = 10**9  # rows of a queue
+SLICE_S = 0.001  # in which standstills are told apart
 # model, rows of the sample, limit of the 99 % quantile
 CASES: list[tuple[Callable[[], keras.Model], int, float]] = [
     (mobilenet, 256, 0.1),
@@ -78,8 +86,12 @@ class Machine:
         self._rows = np.resize(rows, (max(least, len(rows)), *rows.shape[1:]))
 
     def speed(self) -> float:
-        """Measure it."""
-        return offline(self._predictor, self._rows, SPEED_S) / self._tuned
+        """Measure it, by calls that nothing stopped."""
+        calls_s, end = [], time.perf_counter() + SPEED_S
+        while (start := time.perf_counter()) < end:
+            self._predictor.predict(self._rows)
+            calls_s.append(time.perf_counter() - start)
+        return len(self._rows) / median(calls_s) / self._tuned
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +101,16 @@ class Spell:
     Attributes:
         found: Seconds of each request, or requests a second, as they were.
         rows: Mean rows of a batch.
-        shed: How many were turned away.
         before: The machine's speed before.
         after: And after it.
+        slices: What the machine stood still of each slice of it.
     """
 
     found: Any
     rows: float
-    shed: int
     before: float
     after: float
+    slices: Measurement | None = None
 
     @property
     def is_calm(self) -> bool:
@@ -149,8 +161,13 @@ def flood(batcher: MicroBatcher, rows: Any, seconds: float) -> float:
     return found
 
 
-def replica_of(predictor: TunedPredictor, plan: Plan, overhead: Overhead) -> Replica:
-    """The plan's replica, with what Python takes for requests that come in some way."""
+def replica_of(
+    predictor: TunedPredictor, plan: Plan, overhead: Overhead, still: Standstills | None = None
+) -> Replica:
+    """The plan's replica, with what Python takes for requests that come in some way.
+
+    It stands still as the record tells, or as it did at another time.
+    """
     schedule = schedule_for(
         predictor.recommendation,
         predictor.record,
@@ -158,7 +175,8 @@ def replica_of(predictor: TunedPredictor, plan: Plan, overhead: Overhead) -> Rep
         plan.max_queue_rows,
         plan.max_batch_size,
     )
-    return Replica(Service(predictor.record), schedule, overhead)
+    service = Service(predictor.record)
+    return Replica(service, schedule, overhead, standstills=still or service.standstills)
 
 
 def against_load(
@@ -170,10 +188,12 @@ def against_load(
     less: the same queue, in slow motion.
     """
     machine = Machine(predictor, rows)
+    endless = plan.arguments | {"max_queue_rows": ENDLESS}
     for share in LOADS:
         rate = share * plan.requests_per_s
-        run = replica_of(predictor, plan, with_sender(rows, rate)).run(rate, SIMULATED)
-        with MicroBatcher(predictor, **cast(Any, plan.arguments)) as batcher:
+        overhead = with_sender(rows, rate)
+        run = replica_of(predictor, plan, overhead).run(rate, SIMULATED)
+        with MicroBatcher(predictor, **cast(Any, endless)) as batcher:
             poisson(batcher, rows, rate, 0.3)
             spells = calm_spells(
                 lambda: loaded(batcher, machine, rows, rate, seconds),  # noqa: B023
@@ -187,13 +207,16 @@ def against_load(
         raw = float(np.quantile(np.concatenate([spell.found for spell in spells]), 0.99))
         expected = run.quantile(0.99).value
         off = measured / expected - 1
+        still = Standstills.seen_in([spell.slices for spell in calm if spell.slices])
+        by_then = replica_of(predictor, plan, overhead, still).run(rate, SIMULATED)
         print(
             f"| {_name(predictor)} | {share:.0%} | {rate:,.0f} "
             f"| {ms(run.quantile(0.5).value)} | {_range(median(middle), middle)} "
             f"| {ms(expected)} | {_range(measured, late)} "
             f"| {off:+.0%} {'reached' if abs(off) <= ASKED_LATENCY else 'MISSED'} "
+            f"| {ms(by_then.quantile(0.99).value)}, {still.per_s:.2f}/s of {ms(still.mean_s)} "
             f"| {ms(raw)} | {run.batch_rows:.1f} | {median(spell.rows for spell in calm):.1f} "
-            f"| {sum(spell.shed for spell in spells)} | {_count(spells)} |",
+            f"| {_count(spells)} |",
             flush=True,
         )
 
@@ -203,10 +226,21 @@ def loaded(
 ) -> Spell:
     """A spell of requests that come at a rate, or at less where the machine is slower."""
     before, start = machine.speed(), batcher.figures
-    took, shed = poisson(batcher, rows, rate * before, seconds, seed=start.requests)
+    with Pulse() as pulse:
+        began_s = time.perf_counter()
+        took, _ = poisson(batcher, rows, rate * before, seconds, seed=start.requests)
+        ended_s = time.perf_counter()
     end = batcher.figures
     size = (end.rows - start.rows) / (end.batches - start.batches)
-    return Spell(took, size, shed, before, machine.speed())
+    return Spell(took, size, before, machine.speed(), slices_of(pulse, began_s, ended_s))
+
+
+def slices_of(pulse: Pulse, began_s: float, ended_s: float) -> Measurement:
+    """What was lost of each slice between two moments, as if it were a timed call."""
+    moments_s = np.arange(began_s, ended_s, SLICE_S).tolist()
+    lost_s = pulse.lost_s(list(pairwise(moments_s)))
+    few = tuple(min(lost, 0.99 * SLICE_S) for lost in lost_s)
+    return Measurement(Candidate(1), (SLICE_S,) * len(lost_s), lost_s=few)
 
 
 def against_limit(
@@ -214,7 +248,7 @@ def against_limit(
 ) -> None:
     """Print a line of the last table: the throughput limit, at the same speed of the machine."""
     machine = Machine(predictor, rows)
-    endless = plan.arguments | {"max_queue_rows": 10**9}
+    endless = plan.arguments | {"max_queue_rows": ENDLESS}
     with MicroBatcher(predictor, **cast(Any, endless)) as batcher:
         flood(batcher, rows, 0.3)
         spells = calm_spells(lambda: flooded(batcher, machine, rows, seconds), count)
@@ -235,7 +269,7 @@ def flooded(batcher: MicroBatcher, machine: Machine, rows: Any, seconds: float) 
     """A spell in which the queue is never empty."""
     before = machine.speed()
     found = flood(batcher, rows, seconds)
-    return Spell(found, 0.0, 0, before, machine.speed())
+    return Spell(found, 0.0, before, machine.speed())
 
 
 def ms(seconds: float) -> str:
@@ -266,7 +300,9 @@ def serve(what: str, folder: Path, limit_s: float, short: bool) -> None:
     if what == "plan":
         print(
             f"| {_name(predictor)} | {predictor.recommendation.candidate} | {plan.arguments} "
-            f"| {1e6 * plan.overhead.request_s:.1f} us | {plan.load.replicas:,} replicas "
+            f"| {1e6 * plan.overhead.request_s:.1f} us "
+            f"| {plan.standstills_per_s:.2f}/s of {ms(plan.standstill_s)} ms "
+            f"| {plan.load.replicas:,} replicas "
             f"| {spent:.1f} s "
             f"{'reached' if spent <= ASKED_PLAN_S else 'MISSED'} |",
             flush=True,
@@ -287,9 +323,10 @@ def prepare(folder: Path, make: Callable[[], keras.Model], count: int, budget_s:
 
 
 HEADS = {
-    "plan": "| model | tuned | setting | Python a request | a million requests/s | planned in |",
+    "plan": "| model | tuned | setting | Python a request | standstills | a million requests/s "
+    "| planned in |",
     "load": "| model | load | requests/s | p50 ms predicted | measured | p99 ms predicted "
-    "| measured | off | as it was | rows a batch predicted | measured | turned away | calm |",
+    "| measured | off | by then | as it was | rows a batch predicted | measured | calm |",
     "limit": "| model | limit predicted, rows/s | measured | off | as it was | calm "
     "| saturates first |",
 }

@@ -17,9 +17,10 @@ from typing import Any, cast
 import numpy as np
 
 from autotune import Candidate, Measurement, MicroBatcher, TunedPredictor, TuningRecord
+from autotune.calltimes import LEVELS
 from autotune.replica import Replica
 from autotune.scheduling import schedule_for
-from autotune.service import LEVELS, MEASURED, Service
+from autotune.service import MEASURED, Service
 from autotune.units import format_seconds
 from tests.batchers import record_of
 from tests.benchmarks.batching import poisson, spare_the_collector
