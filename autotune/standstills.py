@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from autotune.outcomes import Measurement
 
 FEWEST = 3  # that were seen to begin, to count on more of them
+APART_S = 0.03  # that a machine runs between two; one of tens of milliseconds may falter
 LEVELS = 256  # lengths that stand for all, each as likely as the others
 FOLLOWED = 4_096  # standstills
 MOMENTS = 65_521  # at which somebody may come; a prime, never so many from one to the next
@@ -66,8 +66,8 @@ class Standstills:
             lost_s += sum(each.lost_s) / flights
             ran_s += sum(each.running_s) / flights
             watched_s += sum(each.running_s[flights:]) / flights
-            for all_lost_s, is_cut in _begun_in(each.lost_s, flights):
-                (cut_s if is_cut else ended_s).append(all_lost_s / flights)
+            for length_s, is_cut in _begun_in(each):
+                (cut_s if is_cut else ended_s).append(length_s)
         begun = len(ended_s) + len(cut_s)
         if begun < FEWEST:
             return NEVER
@@ -126,17 +126,19 @@ def _levels(count: int, among: int) -> npt.NDArray[np.intp]:
     return ((np.arange(count) + 0.5) * GOLDEN % 1 * among).astype(np.intp)
 
 
-def _begun_in(lost_s: Sequence[float], flights: int) -> Iterator[tuple[float, bool]]:
-    """What calls in a row lost, and whether their end was not seen; where their begin was.
+def _begun_in(block: Measurement) -> Iterator[tuple[float, bool]]:
+    """What was lost by each that began in a block, and whether its end was not seen.
 
-    All that are in flight at the begin of a block lose by one that began before.
+    Halts with next to no time between them are one. By one that began before the block all lose
+    that are in flight at its begin.
     """
-    number = 0
-    for is_still, group in groupby(lost_s, lambda lost: lost > 0):
-        first, lost = number, list(group)
-        number += len(lost)
-        if is_still and first >= flights:
-            yield sum(lost), number == len(lost_s)
+    flights = block.candidate.concurrency
+    lost_s, ran_s = np.array(block.lost_s), np.cumsum(block.running_s) / flights
+    still = np.flatnonzero(lost_s)
+    between_s = ran_s[still[1:] - 1] - ran_s[still[:-1]]
+    for calls in np.split(still, np.flatnonzero(between_s > APART_S) + 1):
+        if len(calls) and calls[0] >= flights:
+            yield float(lost_s[calls].sum()) / flights, bool(calls[-1] == len(lost_s) - 1)
 
 
 def _lengths(ended_s: Sequence[float], cut_s: Sequence[float], mean_s: float) -> Floats:

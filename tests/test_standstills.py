@@ -89,3 +89,11 @@ def test_many_waits_and_few_tell_the_same(busy: float) -> None:
     exact = np.quantile(still.waits_s(busy, 65_536), 0.99)
     for count in (2_000, 8_192):
         assert np.quantile(still.waits_s(busy, count), 0.99) == pytest.approx(exact, rel=0.03)
+
+
+def test_halts_that_follow_each_other_are_one() -> None:
+    """A machine that goes on for a few milliseconds has not recovered."""
+    calls_s, lost_s = (0.01,) * 12, (0.0, 0.0, 0.009, 0.0, 0.009, *(0.0,) * 5, 0.009, 0.0)
+    found = Standstills.seen_in([Measurement(Candidate(8), calls_s, lost_s=lost_s)] * 5)
+    assert sorted(set(np.round(found.lengths_s, 6))) == [0.009, 0.018]
+    assert found.per_s == pytest.approx(2 / (sum(calls_s) - sum(lost_s) - 0.01))
