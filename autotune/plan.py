@@ -218,12 +218,15 @@ def _of_standstills(
     if setting.terms.standstills == still:
         return
     as_it_was = Setting(record, service, terms, setting.max_wait_s, setting.max_batch_size)
-    late = as_it_was.run(load.rate_per_s / load.replicas, REQUESTS).quantile(terms.quantile)
+    rate_per_s, those = load.rate_per_s / load.replicas, "could not keep up"
+    if rate_per_s < as_it_was.replica.capacity_per_s:
+        late = as_it_was.run(rate_per_s, REQUESTS).quantile(terms.quantile)
+        those = f"would take {format_seconds(late.value)}"
     yield (
         f"The machine stood still {still.per_s:.2g} times a second when it was tuned, for "
         f"{format_seconds(still.mean_s)} in the mean: however many such machines there are, they "
         f"do not answer {100 * terms.quantile:g} % within {format_seconds(terms.limit_s)}. So this "
-        f"plan is for machines that never do; those would take {format_seconds(late.value)}."
+        f"plan is for machines that never do; those {those}."
     )
 
 

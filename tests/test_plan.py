@@ -211,6 +211,8 @@ def test_standstills_that_no_number_of_replicas_would_mend_are_left_out() -> Non
     assert "for 200 ms in the mean" in warning
     late_s = float(warning.rpartition("would take ")[2].partition(" ms")[0]) / 1_000
     assert late_s > plan.limit_s
+    busy = quick(standing_still(0.6), rate=0.99 * plan.requests_per_s, headroom=0.0)
+    assert any("those could not keep up." in warning for warning in busy.warnings)
 
 
 def test_a_limit_that_is_missed_without_standstills_too_is_refused() -> None:
