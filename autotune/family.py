@@ -6,7 +6,9 @@ machine in production it would not be: so they may be there only while that is l
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from autotune import host
 from autotune.child import Child, ChildDied, Nursery
@@ -16,6 +18,18 @@ START_TIMEOUT_S = 120.0  # importing a backend takes seconds
 # Of the memory that is free without them, what idle children may hold. The limit of the one that
 # works falls by that much: less than the tenth that `tuning` would lay on others' doing.
 IDLE_SHARE = 0.08
+# To read what a process has to itself takes as long as a short probe (13 ms for one that has
+# TensorFlow loaded): it is read again where as much came or went, or after so many seconds.
+NOTABLE_BYTES = 16 * 2**20
+REMEMBERED_S = 5.0
+
+
+class _Held(NamedTuple):
+    """What a child held when that was last read."""
+
+    private_bytes: int
+    resident_bytes: int
+    read_s: float
 
 
 class Family:
@@ -33,6 +47,7 @@ class Family:
         self._children: dict[int | None, Child] = {}
         self._one_bytes = 0  # what a child holds that has done nothing but load the model
         self._kills: dict[int | None, int] = {}  # that the kernel had made when each last worked
+        self._held: dict[int, _Held] = {}  # by process id
 
     @property
     def pids(self) -> dict[int | None, int]:
@@ -75,11 +90,13 @@ class Family:
         """End a child, if there is one, with all that it started."""
         child = self._children.pop(threads, None)
         if child is not None:
+            self._held.pop(child.pid, None)
             child.end()
 
     def close(self) -> None:
         """End all children, whatever they are doing, and their keeper."""
         self._children.clear()
+        self._held.clear()
         if self._nursery is not None:
             self._nursery.close()
             self._nursery = None
@@ -105,12 +122,23 @@ class Family:
         Returns:
             Memory that the others hold which are left.
         """
-        held = {
-            t: host.private_bytes(child.pid) for t, child in self._children.items() if t != threads
-        }
+        held = {t: self._held_by(child) for t, child in self._children.items() if t != threads}
         free = host.memory().free_bytes if held else 0
         while held and sum(held.values()) > IDLE_SHARE * (free + sum(held.values())):
             largest = max(held, key=lambda t: held[t])
             self.end(largest)
             free += held.pop(largest)
         return sum(held.values())
+
+    def _held_by(self, child: Child) -> int:
+        """What would be free if a child ended."""
+        now_s, resident_bytes = time.monotonic(), host.resident_bytes(child.pid)
+        held = self._held.get(child.pid)
+        if (
+            held is None
+            or now_s - held.read_s > REMEMBERED_S
+            or abs(resident_bytes - held.resident_bytes) > NOTABLE_BYTES
+        ):
+            held = _Held(host.private_bytes(child.pid), resident_bytes, now_s)
+            self._held[child.pid] = held
+        return held.private_bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import math
 import os
 import platform
@@ -76,7 +77,7 @@ def memory(groups: Iterable[MemoryGroup] | None = None) -> Memory:
     return Memory(total, free)
 
 
-def cgroup_folders(controller: str) -> Iterator[tuple[Path, bool]]:
+def cgroup_folders(controller: str) -> tuple[tuple[Path, bool], ...]:
     """Folders of a controller's cgroups above this process, and whether they are of version 2.
 
     Beside version 1 a machine may have version 2 without this controller: its folders may come
@@ -85,13 +86,26 @@ def cgroup_folders(controller: str) -> Iterator[tuple[Path, bool]]:
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
-        return  # not Linux
+        return ()  # not Linux
+    return _cgroup_folders(controller, tuple(lines), _CGROUP)
+
+
+@functools.lru_cache(maxsize=16)  # asked for around each probe
+def _cgroup_folders(
+    controller: str, lines: tuple[str, ...], mounted: Path
+) -> tuple[tuple[Path, bool], ...]:
+    return tuple(_folders_of(controller, lines, mounted))
+
+
+def _folders_of(
+    controller: str, lines: tuple[str, ...], mounted: Path
+) -> Iterator[tuple[Path, bool]]:
     for line in lines:
         _, controllers, own = line.split(":", 2)
         if controllers == "":
-            root, v2 = _CGROUP, True
+            root, v2 = mounted, True
         elif controller in controllers.split(","):
-            root, v2 = _CGROUP / controller, False
+            root, v2 = mounted / controller, False
         else:
             continue
         folder = root / own.lstrip("/")
@@ -193,9 +207,12 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process now."""
-    return int(psutil.Process().memory_info().rss)
+def resident_bytes(pid: int | None = None) -> int:
+    """Resident memory of this process now, or of another; 0 where that one is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def anonymous_bytes() -> int:

@@ -194,7 +194,7 @@ class IsolatedProbe:
             again = process_threads(candidate) in self._loaded_with
             kind: FailureKind = "stopped" if again else "crash"
             return Failure(candidate, kind=kind, elapsed_s=elapsed_s, message=str(error))
-        threads = process_threads(candidate)
+        asked, threads = time.perf_counter(), process_threads(candidate)
         siblings_bytes = self._family.make_room(threads)
         request = Try(id=0, candidate=candidate, seconds=seconds, siblings_bytes=siblings_bytes)
         kills = host.kernel_memory_kills()
@@ -211,7 +211,8 @@ class IsolatedProbe:
             raise error_of(reply)
         if isinstance(reply.outcome, OutOfMemory) or _was_stopped(reply.outcome):
             self._family.end(threads)  # gives memory back; the next figure comes from a clean one
-        return reply.outcome
+        # With what it takes to ask; but not to load a model, which each child does once.
+        return msgspec.structs.replace(reply.outcome, elapsed_s=time.perf_counter() - asked)
 
 
 def process_threads(candidate: Candidate) -> int | None:

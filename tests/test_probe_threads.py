@@ -11,7 +11,7 @@ import msgspec
 import psutil
 import pytest
 
-from autotune import host
+from autotune import family, host
 from autotune.outcomes import Candidate, Failure, Measurement, OutOfMemory
 from autotune.probe import IsolatedProbe, process_threads
 from tests.trouble import trouble
@@ -173,6 +173,30 @@ def test_where_memory_is_short_there_is_one_child(
         outcome = probe(good(2), SECONDS)
         assert isinstance(outcome, Failure)
         assert "memory that is free, which is 1.00 MiB" in outcome.message
+
+
+def test_what_an_idle_child_holds_is_read_again_where_that_may_be_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before each probe: it would take as long as the calls that are timed."""
+    reads: list[int] = []
+    private_bytes = host.private_bytes
+
+    def read(pid: int) -> int:
+        reads.append(pid)
+        return private_bytes(pid)
+
+    monkeypatch.setattr(family, "REMEMBERED_S", float("inf"))
+    with trouble(tmp_path) as probe:
+        for threads in (None, 1, 1):
+            assert isinstance(probe(good(threads), SECONDS), Measurement)
+        monkeypatch.setattr(host, "private_bytes", read)
+        for _ in range(3):
+            assert isinstance(probe(good(1), SECONDS), Measurement)
+        assert reads == []
+        monkeypatch.setattr(family, "NOTABLE_BYTES", -1)  # anything is notable
+        assert isinstance(probe(good(1), SECONDS), Measurement)
+        assert reads == [probe.pids[None]]
 
 
 def test_a_child_that_the_kernel_took_while_idle_blames_no_candidate(

@@ -1,12 +1,13 @@
 """The search over several engines and batches in flight, on simulated machines.
 
     python -m tests.benchmarks.lanes [--machines 100] [--neighbour] [--budget 60]
-        [--mobilenet] [--rough]
+        [--mobilenet] [--rough] [--digits]
 
 Regret is the share of the best speed of all engines, batches in flight and sizes that the answer
 gives away. Seconds are those of the simulated clock. With `--mobilenet` each machine is the one
 that was measured, beside a neighbour who is busy half of the time; with `--rough` it is that one on
-a bad day: its speed is another every tenth of a second, and nothing tells why.
+a bad day: its speed is another every tenth of a second, and nothing tells why; with `--digits` that
+day with the demo's model, for which most sizes are about as good.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from autotune import Candidate, Goal, search
 from tests.devices import Neighbour, Roughness
-from tests.lanes import MOBILENET, MOBILENET_ROUGH, Bench, drawn
+from tests.lanes import DIGITS_ROUGH, MOBILENET, MOBILENET_ROUGH, Bench, drawn
 
 NEAR = 0.05
 
@@ -33,6 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--neighbour", action="store_true", help="who slows everything down")
     parser.add_argument("--mobilenet", action="store_true", help="the machine that was measured")
     parser.add_argument("--rough", action="store_true", help="that machine on a bad day")
+    parser.add_argument("--digits", action="store_true", help="the demo's model on a bad day")
     parser.add_argument("--budget", type=float, default=60.0, help="seconds for each search")
     parser.add_argument("--worst", type=int, default=0, help="print so many of the worst")
     return parser.parse_args()
@@ -40,9 +42,19 @@ def arguments() -> argparse.Namespace:
 
 def machine(seed: int, chosen: argparse.Namespace) -> Bench:
     """Make the machine of a seed."""
+    spells, rough = Neighbour(3, 3, 2.0), Roughness()
+    if chosen.digits:
+        return Bench(
+            DIGITS_ROUGH,
+            spells,
+            max_rows=32_768,
+            block_noise=0.08,
+            overhead_s=0.015,
+            seed=seed,
+            roughness=rough,
+        )
     if chosen.rough:
-        spells = Neighbour(3, 3, 2.0)
-        return Bench(MOBILENET_ROUGH, spells, max_rows=512, seed=seed, roughness=Roughness())
+        return Bench(MOBILENET_ROUGH, spells, max_rows=512, seed=seed, roughness=rough)
     if chosen.mobilenet:
         return Bench(MOBILENET, Neighbour(3, 3, 1.6), max_rows=512, seed=seed)
     return drawn(seed, neighbour=chosen.neighbour)
@@ -84,7 +96,7 @@ def main() -> None:
     print_figures("lanes", [len(bench.curves) for bench in benches])
     mean = statistics.fmean(len(set(bench.tried)) for bench in benches)
     print(f"candidates tried, mean: {mean:.1f}")
-    if chosen.mobilenet or chosen.rough:
+    if chosen.mobilenet or chosen.rough or chosen.digits:
         print(Counter(answer for _, answer, _ in found).most_common(6))
     worst = sorted(zip(regrets, benches, found, strict=True), key=lambda row: -row[0])
     for regret, bench, (_, answer, _) in worst[: chosen.worst]:
