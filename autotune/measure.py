@@ -183,7 +183,8 @@ class InProcessProbe:
             guard=self.guard,
             call_s=self._call_s.get(candidate),
             warm_up_s=self._warm_up_s(candidate, seconds),
-            pulse=self._pulse if self._fills_processors(candidate) else None,
+            # Else a processor is left to feel the pulse on that no call runs on.
+            pulse=self._pulse if candidate.fills(self._processors) else None,
         )
 
     def _at_once(self, candidate: Candidate) -> float | None:
@@ -191,11 +192,6 @@ class InProcessProbe:
         if self._processors is None or candidate.threads is None:
             return None
         return self._processors / candidate.threads
-
-    def _fills_processors(self, candidate: Candidate) -> bool:
-        """Whether no processor is left to feel the pulse on that no call runs on."""
-        at_once = self._at_once(candidate)
-        return at_once is None or candidate.concurrency >= at_once
 
     def _is_warm(self, candidate: Candidate) -> bool:
         """Whether calls of a candidate that was seen before need none before them.

@@ -47,6 +47,21 @@ class Candidate(_BatchAndEngine, frozen=True, kw_only=True):
                     f"{name} must be a whole number of at least 1, but got {value!r}."
                 )
 
+    def fills(self, processors: float | None) -> bool:
+        """Whether its calls leave none of so many processors free; None where that is not told.
+
+        The threads of a call that the engine chooses are as many as there are processors for them.
+
+        Example:
+            >>> Candidate(8, concurrency=2, threads=1).fills(4.0)
+            False
+            >>> Candidate(8).fills(4.0)
+            True
+        """
+        if processors is None or self.threads is None:
+            return True
+        return self.threads * self.concurrency >= processors
+
     def __str__(self) -> str:
         flights = f", {self.concurrency} in flight" if self.concurrency > 1 else ""
         each = " each" if self.concurrency > 1 else ""

@@ -162,12 +162,10 @@ def _processors(record: TuningRecord, chosen: Recommendation) -> tuple[float, in
 
 def _felt(record: TuningRecord, processors: tuple[float, int] | None) -> Iterator[Measurement]:
     """Measurements that tell of standstills: of calls that left no processor free."""
-    there = processors[0] if processors else 0.0
+    there = processors[0] if processors else None
     for each in record.outcomes:
-        if isinstance(each, Measurement):
-            threads = each.candidate.threads or math.inf
-            if threads * each.candidate.concurrency >= there:
-                yield each
+        if isinstance(each, Measurement) and each.candidate.fills(there):
+            yield each
 
 
 def _padded_sizes(record: TuningRecord, tuned: int) -> list[int]:
