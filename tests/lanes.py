@@ -190,7 +190,9 @@ MOBILENET_ROUGH: dict[Lane, Latency | Measured] = {
     ),
 }
 
-# From the blocks of ten tunings there: hardly any size beyond 256 rows is 5 % behind the best.
+# From the blocks of ten tunings there, smoothed by eye: of two and three in flight hardly any size
+# from 4,096 rows on is 5 % behind the best. Those of 1 row, but for keras alone, and the largest ones
+# of compiled were hardly tried there: they lie where the line through their neighbours does.
 DIGITS_ROUGH: dict[Lane, Latency | Measured] = {
     ("keras", 1, None): Measured(
         {1: 826, 4: 2_490, 8: 4_910, 16: 8_840, 32: 16_400, 64: 26_200, 128: 40_500, 256: 53_000}
