@@ -191,7 +191,7 @@ MOBILENET_ROUGH: dict[Lane, Latency | Measured] = {
 }
 
 # From the blocks of ten tunings there, smoothed by eye: of two and three in flight hardly any size
-# from 4,096 rows on is 5 % behind the best. Those of 1 row, but for keras alone, and the largest ones
+# from 4,096 rows on is 5 % behind the best. Sizes of 1 row (but for keras alone) and the largest
 # of compiled were hardly tried there: they lie where the line through their neighbours does.
 DIGITS_ROUGH: dict[Lane, Latency | Measured] = {
     ("keras", 1, None): Measured(
