@@ -43,9 +43,7 @@ def arguments() -> argparse.Namespace:
 def machine(seed: int, chosen: argparse.Namespace) -> Bench:
     """Make the machine of a seed."""
     spells, rough = Neighbour(3, 3, 2.0), Roughness()
-    if (
-        chosen.digits
-    ):  # with that much noise the fit tells 14 % a block, as it did of the ten tunings
+    if chosen.digits:  # so noisy that the fit tells 14 % a block, as of the ten tunings
         return Bench(
             DIGITS_ROUGH,
             spells,
