@@ -11,6 +11,7 @@ import numpy as np
 from autotune.judging import Lane, lane_of
 from autotune.outcomes import Measurement, Outcome
 
+NEAR = 8  # a line towards few rows goes by sizes up to so many times the smallest
 LEVELS = 4_096  # quantiles that stand for the times of one size: a call in thousands is told
 DRAWN = (np.arange(LEVELS) + 0.5) / LEVELS
 
@@ -18,9 +19,12 @@ DRAWN = (np.arange(LEVELS) + 0.5) / LEVELS
 class Times:
     """Times of a call by its rows: `LEVELS` quantiles, evenly spaced, each as likely as the others.
 
-    Between sizes that were measured each quantile lies on a straight line. Beyond them the line
-    through the two nearest medians goes on, within what is plausible: fewer rows take no more
-    seconds than the smallest size and no more rows a second, and so on at the other end.
+    Between sizes that were measured each quantile lies on a straight line. Beyond them a line
+    through medians goes on, within what is plausible: fewer rows take no more seconds than the
+    smallest size and no more rows a second, and so on at the other end. Upwards it is that through
+    the two largest sizes. Downwards it goes by all up to eight times the smallest, by least squares
+    of relative errors: what a call takes whatever its rows is little beside what two of them, twice
+    as large one as the other, were measured wrong.
 
     Args:
         measured: Seconds of calls by rows.
@@ -62,20 +66,21 @@ class Times:
         sizes, last = self.sizes, len(self.sizes) - 1
         place = bisect.bisect_left(sizes, size)
         if place > last:
-            return last, self._share(size, of=last, beside=last - 1), last, 0.0
+            return last, self._share(size, last, range(max(0, last - 1), last + 1)), last, 0.0
         if place == 0:
-            return 0, self._share(size, of=0, beside=1), 0, 0.0
+            near = bisect.bisect_right(sizes, NEAR * sizes[0])
+            return 0, self._share(size, 0, range(max(near, min(2, last + 1)))), 0, 0.0
         weight = (size - sizes[place - 1]) / (sizes[place] - sizes[place - 1])
         return place - 1, 1 - weight, place, weight
 
-    def _share(self, rows: int, of: int, beside: int) -> float:
+    def _share(self, rows: int, end: int, near: range) -> float:
         """Seconds of rows beyond the measured ones as a share of those of the size at the end."""
-        size = self.sizes[of]
-        low, high = sorted((1.0, rows / size))
-        if len(self.sizes) == 1:
+        low, high = sorted((1.0, rows / self.sizes[end]))
+        if len(near) == 1:
             return high
-        row_s = (self._medians[of] - self._medians[beside]) / (size - self.sizes[beside])
-        return min(high, max(low, 1.0 + (rows - size) * row_s / self._medians[of]))
+        sizes, medians_s = np.array(self.sizes)[near], np.array(self._medians)[near]
+        line = np.polynomial.Polynomial.fit(sizes, medians_s, 1, w=1 / medians_s)
+        return float(min(high, max(low, line(rows) / line(self.sizes[end]))))
 
 
 def times_by_lane(outcomes: Iterable[Outcome]) -> dict[Lane, dict[int, list[float]]]:

@@ -48,32 +48,41 @@ class Cutter:
             any_size: Splitter(way, outcomes, any_size=any_size) for any_size in (True, False)
         }
 
-    def split(self, rows: int, runner: Runner) -> tuple[slice, ...]:
-        """Split rows that nothing follows into the batches that end soonest."""
-        ends = accumulate(self._sizes(rows, runner), initial=0)
+    def split(self, rows: int, runner: Runner, *, alone: bool = True) -> tuple[slice, ...]:
+        """Split rows that nothing follows into the batches that end soonest.
+
+        Args:
+            rows: How many.
+            runner: What will run them.
+            alone: Whether no other call is in flight. Beside others, what fits into a batch is one:
+                in parts it would take more of the processors that they share, and end later.
+        """
+        ends = accumulate(self._sizes(rows, runner, alone), initial=0)
         return tuple(slice(start, end) for start, end in pairwise(ends))
 
-    def _sizes(self, rows: int, runner: Runner) -> tuple[int, ...]:
+    def _sizes(self, rows: int, runner: Runner, alone: bool) -> tuple[int, ...]:
         limit = runner.at_most(self._pace.limit)
+        if rows <= limit and not alone:
+            return (rows,)
         return self._splitters[runner.any_size].split(rows, limit)
 
-    def _slices(self, rows: int, runner: Runner) -> Iterator[tuple[int, int]]:
+    def _slices(self, rows: int, runner: Runner, alone: bool) -> Iterator[tuple[int, int]]:
         """Where batches begin and how many rows they have, by what may be run at that time."""
         start, limit = 0, 0
         sizes: Iterator[int] = iter(())
         while start < rows:
             if self._pace.limit != limit:
                 limit = self._pace.limit
-                sizes = iter(self._sizes(rows - start, runner))
+                sizes = iter(self._sizes(rows - start, runner, alone))
             size = next(sizes)
             yield start, size
             start += size
 
-    def cut(self, x: Nested, rows: int, runner: Runner) -> Iterator[Part]:
-        """Cut rows into batches; one row that stands for none, where there are none."""
+    def cut(self, x: Nested, rows: int, runner: Runner, *, alone: bool) -> Iterator[Part]:
+        """Cut rows into batches as `split` does; where there are none, one row stands for them."""
         if rows == 0:
             yield Part(runner, one_empty_row(x), 1, 0)
-        for start, size in self._slices(rows, runner):
+        for start, size in self._slices(rows, runner, alone):
             yield Part(runner, head(x, size, start), size, rows, start)
 
     def cut_all(self, inputs: Iterable[Ready], look: Callable[[], object]) -> Iterator[Part]:

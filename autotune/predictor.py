@@ -77,6 +77,7 @@ class TunedPredictor:
         self._allowance: Allowance | None = None
         self._look_after = 0.0
         self._plans: dict[Hashable, Plan] = {}
+        self._calls: list[None] = []  # in flight; a list, for that is counted without a lock
         self._go_by(record.recommendation)
 
     def _go_by(self, recommendation: Recommendation) -> None:
@@ -174,6 +175,14 @@ class TunedPredictor:
             InvalidSample: The rows do not fit the model, before any of them is run; or the outputs
                 do not fit `out`, or batches have outputs of different shapes.
         """
+        self._calls.append(None)
+        try:
+            return self._predict(x, out, progress, alone=len(self._calls) == 1)
+        finally:
+            self._calls.pop()
+
+    def _predict(self, x: Any, out: Nested, progress: bool, *, alone: bool) -> Nested:
+        """Predict, with no other call in flight or beside some; the usual cases first."""
         if out is None and not progress and self._pace.at_ease:
             plan = self._plans.get(_shapes(x))
             if plan is not None:
@@ -183,16 +192,18 @@ class TunedPredictor:
         arrays, rows, runner = self._ready(x)
         check_rows(out, rows)
         if out is None and not progress and rows:
-            spans = self._cutter.split(rows, runner)
+            spans = self._cutter.split(rows, runner, alone=alone)
             if self._is_short(runner, spans, arrays):
-                usual = self._pace.at_ease and self._needs_no_look(x)
+                whenever = alone or len(self._cutter.split(rows, runner)) == len(spans)
+                usual = whenever and self._pace.at_ease and self._needs_no_look(x)
                 outputs = self._follow((runner, spans, False), arrays)
                 if usual:
                     kept = spans if len(spans) <= MOST_BATCHES else ()
                     self._keep((runner, kept, are_few(outputs)), x)
                 return outputs
         self._look_at_memory()
-        parts, flights = self._cutter.cut(arrays, rows, runner), self._recommendation.concurrency
+        parts = self._cutter.cut(arrays, rows, runner, alone=alone)
+        flights = self._recommendation.concurrency
         if out is None and not progress and rows and flights > 1:
             outputs = self._crew.run_whole(parts, rows, flights)
         else:
@@ -245,12 +256,16 @@ class TunedPredictor:
         Raises:
             InvalidSample: As `predict`.
         """
-        ready = self._ready(x)
-        _, rows, _ = ready
-        parts = self._cutter.cut_all([ready], self._look_at_memory)
-        outputs = collect(self._crew.run(parts, 1), rows)
-        self._counters.answered(rows)
-        return outputs
+        self._calls.append(None)
+        try:
+            ready = self._ready(x)
+            _, rows, _ = ready
+            parts = self._cutter.cut_all([ready], self._look_at_memory)
+            outputs = collect(self._crew.run(parts, 1), rows)
+            self._counters.answered(rows)
+            return outputs
+        finally:
+            self._calls.pop()
 
     def stream(self, batches: Iterable[Any], *, progress: bool = False) -> Iterator[Nested]:
         """Predict one piece of input after the other.

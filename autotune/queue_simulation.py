@@ -172,12 +172,14 @@ class Batcher:
     def _run(self, now: float, rows: int) -> float:
         """When the model's calls for a batch end, whole or in the parts that the predictor makes.
 
-        Parts go to the predictor's own threads, as many as there are batches in flight.
+        Parts go to the predictor's own threads, as many as there are batches in flight. What fits
+        into a batch is not parted beside others.
         """
-        steps = self._steps(rows)
+        is_one = bool(self._flying) and rows <= self._service.recommendation.batch_size
+        steps = ((rows, 1),) if is_one else self._steps(rows)
         if steps == ((rows, 1),):
             return now + self._call_s(len(self._flying) + 1, rows)
-        end = now
+        end = now = now + self._service.hand_over_s
         for part, calls in steps:
             done = max(now, self._pool[0]) + self._call_s(self._workers, part, calls)
             heapreplace(self._pool, done)

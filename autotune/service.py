@@ -19,7 +19,7 @@ from autotune.judging import lane_of
 from autotune.outcomes import Measurement
 from autotune.records import Recommendation, TuningRecord
 from autotune.runner import SMALLER
-from autotune.splitting import Splitter
+from autotune.splitting import HAND_OVER_S, Splitter
 from autotune.standstills import Standstills
 
 
@@ -82,6 +82,7 @@ class Service:
     Attributes:
         recommendation: Its answer.
         flights: How many batches are in flight at most.
+        hand_over_s: Until the parts of a batch are with the predictor's threads and back.
         processors: How many the machine has, and how many of them a call wants, where calls run
             there; None on a GPU, or where that is not known.
         row_bytes: Bytes of a row, as far as the record tells.
@@ -98,6 +99,7 @@ class Service:
             raise InvalidRecord("The record has no recommendation. Tune the model again.")
         self.recommendation: Recommendation = chosen
         self.flights = chosen.concurrency
+        self.hand_over_s = HAND_OVER_S if self.flights > 1 else 0.0
         self.processors = _processors(record, chosen)
         inputs = record.model.inputs if record.model else ()
         self.row_bytes = sum(row_bytes(each.shape, each.dtype) for each in inputs)

@@ -45,3 +45,10 @@ def test_the_times_of_a_size_are_those_that_were_measured() -> None:
     times = Times({8: calls.tolist()})
     assert times.mean(8) == pytest.approx(calls.mean(), rel=0.01)
     assert times.seconds(8, LEVELS // 2) == pytest.approx(np.median(calls), rel=0.01)
+
+
+def test_a_wrong_size_does_not_take_what_every_call_takes_from_one_of_few_rows() -> None:
+    """A call of 8 rows and one of 16 that seem to be in proportion; the larger ones tell more."""
+    calls_s = {8: [0.77], 16: [1.54], 32: [2.33], 64: [4.33], 512: [47.0]}
+    assert 0.3 < Times(calls_s).seconds(1, 0) < 0.4
+    assert Times({8: [0.77], 16: [1.54]}).seconds(1, 0) == pytest.approx(0.77 / 8)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import autotune
 from autotune import Candidate, Goal, InvalidRecord, InvalidSample, Measurement, TunedPredictor
 from autotune.recommend import recommend
 from autotune.records import TuningRecord
+from tests.batchers import doubler, numbered, record_of, timed
 from tests.blocks import standing_of
 
 RTOL = 1e-5
@@ -159,6 +162,37 @@ def test_threads_get_their_own_answers(mlp: Any, rows: Any) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(ask, [0, 7, 13, 22]))
+
+
+def test_a_batch_is_parted_only_while_no_other_call_is_in_flight() -> None:
+    """Two halves use both of two that may be in flight; beside others they would be in the way.
+
+    It is the same before and after: what is remembered of rows like these does not change it.
+    """
+    curve = [timed(size, size / 100, concurrency=2) for size in (1, 8, 16)]
+    model, way = doubler(), Candidate(16, concurrency=2)
+    predictor = TunedPredictor(record_of(way, outcomes=curve), lambda: model, model.save)
+    goes_on = threading.Event()
+
+    def slowly() -> Iterator[Any]:
+        yield numbered(0, 16)
+        assert goes_on.wait(60)
+
+    def batches() -> int:
+        before = predictor.stats.batches
+        np.testing.assert_array_equal(predictor.predict(numbered(0, 16)), 2 * numbered(0, 16))
+        return predictor.stats.batches - before
+
+    assert [batches(), batches()] == [2, 2]
+    with ThreadPoolExecutor(1) as pool:
+        ran = predictor.stats.batches
+        other = pool.submit(predictor.predict, slowly())
+        while predictor.stats.batches == ran:
+            time.sleep(0.001)
+        assert [batches(), batches()] == [1, 1]
+        goes_on.set()
+        other.result(60)
+    assert [batches(), batches()] == [2, 2]
 
 
 def test_what_was_saved_is_loaded(mlp: Any, rows: Any, tmp_path: Path) -> None:

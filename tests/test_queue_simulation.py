@@ -13,6 +13,7 @@ from autotune import Candidate, TuningRecord
 from autotune.queue_simulation import Batcher
 from autotune.scheduling import schedule_for
 from autotune.service import NOTHING, Service
+from autotune.splitting import HAND_OVER_S
 from tests.batchers import doubler, numbered, record_of, serve, timed
 from tests.tunings import XEON
 
@@ -153,15 +154,17 @@ def test_python_and_calls_have_equal_shares_of_the_processors() -> None:
     assert batcher._interpreter.entered_s == pytest.approx([0.2, 1.4, 1.8])
 
 
-def test_parts_of_a_batch_run_on_the_predictors_threads() -> None:
-    """A batch in two parts takes as long as the longer; a second one waits for the threads."""
+def test_a_batch_alone_is_parted_and_one_beside_it_is_not() -> None:
+    """Two parts of two seconds in all take one, and what it takes to wake two threads for them."""
     way = Candidate(8, concurrency=2)
     calls = [timed(size, size / 4, concurrency=2) for size in (1, 4, 8)]
     record = record_of(way, call_s=1.0, outcomes=calls)
     assert Service(record).parts(8) == (4, 4)
+    batcher = simulate(record, [0.0] * 8, wait_s=0.0)
+    assert batcher.ends_s == pytest.approx([1.0 + HAND_OVER_S])
     batcher = simulate(record, [0.0] * 16, wait_s=0.0)
     assert batcher.counts == [8, 8]
-    assert batcher.ends_s == pytest.approx([1.0, 2.0])
+    assert batcher.ends_s == pytest.approx([1.0 + HAND_OVER_S, 2.0])
 
 
 def test_a_request_larger_than_a_batch_runs_alone() -> None:
@@ -174,7 +177,7 @@ def test_a_request_larger_than_a_batch_runs_alone() -> None:
 def test_a_request_larger_than_a_batch_runs_in_parts(flights: int, parts: int) -> None:
     """However many they are, they take their time together, in few steps."""
     batcher = simulate(record_for(4, flights), [0.0], 4 * parts)
-    exact_s = math.ceil(parts / flights) * CALL_S
+    exact_s = math.ceil(parts / flights) * CALL_S + (HAND_OVER_S if flights > 1 else 0.0)
     assert batcher.ends_s == pytest.approx([exact_s], rel=0.06)
     if parts <= 33:
         assert batcher.ends_s == pytest.approx([exact_s])

@@ -98,6 +98,22 @@ def test_a_batch_alone_is_faster_than_one_of_two() -> None:
     assert splitter.split(60, 64) == (60,)
 
 
+def test_without_single_ones_a_batch_is_judged_by_the_fewest_in_flight() -> None:
+    """A batch of three is slow for the other two, which a whole one would not have beside it."""
+    fast = [timed(size, size * 0.0003) for size in SIZES]
+    outcomes = [*in_flight(2, fast), *in_flight(3, IN_PROPORTION)]
+    assert Splitter(Candidate(64, concurrency=3), outcomes[-5:]).split(60, 64) == (20, 20, 20)
+    assert Splitter(Candidate(64, concurrency=3), outcomes).split(60, 64) == (60,)
+
+
+def test_parts_are_made_only_where_they_gain_more_than_threads_take_to_wake() -> None:
+    """Halves of a call of half a millisecond are handed over in more time than they would save."""
+    short = [timed(size, size * 8e-6) for size in SIZES]
+    splitter = Splitter(Candidate(64, concurrency=2), in_flight(2, short))
+    assert splitter.split(64, 64) == (64,)
+    assert splitter.split(100, 64) == (50, 50)  # which goes to those threads in any case
+
+
 @pytest.mark.parametrize(
     ("outcomes", "any_size"), [([], True), (in_flight(2, IN_PROPORTION), False)]
 )
