@@ -244,5 +244,11 @@ def _warnings(record: TuningRecord, service: Service, loads: Iterable[Load]) -> 
             "Where the model shares processors with Python, plans have been too optimistic so far: "
             "take this as the least that is needed, and try it under load (docs/plan.md)."
         )
+    way = service.recommendation
+    if way.engine == "openvino" and not service.padded and way.batch_size > 1:
+        yield (
+            "OpenVINO takes longer for a batch whose size is another than the last one's, which no "
+            "tuning sees and no plan counts (docs/engines.md): plans are too optimistic."
+        )
     if record.warnings:
         yield "The record itself has warnings: autotune show tells them."

@@ -19,8 +19,11 @@ from autotune.judging import lane_of
 from autotune.outcomes import Measurement
 from autotune.records import Recommendation, TuningRecord
 from autotune.runner import SMALLER
+from autotune.signature import are_light
 from autotune.splitting import HAND_OVER_S, Splitter
 from autotune.standstills import Standstills
+
+FLOAT_BYTES = 4  # of an exported weight
 
 
 class Overhead(Struct, frozen=True, kw_only=True):
@@ -85,6 +88,7 @@ class Service:
         hand_over_s: Until the parts of a batch are with the predictor's threads and back.
         processors: How many the machine has, and how many of them a call wants, where calls run
             there; None on a GPU, or where that is not known.
+        padded: Sizes that batches are padded to; none where they are run as they are.
         row_bytes: Bytes of a row, as far as the record tells.
         standstills: Of the machine while it was tuned; the times of calls are without them.
         limits: Batch sizes that were measured in the recommended way, up to the tuned one.
@@ -103,7 +107,7 @@ class Service:
         self.processors = _processors(record, chosen)
         inputs = record.model.inputs if record.model else ()
         self.row_bytes = sum(row_bytes(each.shape, each.dtype) for each in inputs)
-        padded = _padded_sizes(record, chosen.batch_size)
+        padded = self.padded = _padded_sizes(record, chosen.batch_size)
         self._splitter = Splitter(chosen.candidate, record.outcomes, any_size=not padded)
         lanes = times_by_lane(record.outcomes)
         self.standstills = Standstills.seen_in(_felt(record, self.processors))
@@ -173,13 +177,15 @@ def _felt(record: TuningRecord, processors: tuple[float, int] | None) -> Iterato
 def _padded_sizes(record: TuningRecord, tuned: int) -> list[int]:
     """Sizes that the predictor pads batches to; none where the engine runs them as they are.
 
-    A program for each size is compiled by XLA, whoever asks for it: see `compiles_per_shape` of the
-    engines, which are not at hand here.
+    A program for each size is compiled by XLA, whoever asks for it, and by OpenVINO of light
+    weights: see `compiles_per_shape` of the engines, which are not at hand here.
     """
     engine, model = record.recommendation and record.recommendation.engine, record.model
     by_xla = model is not None and (
         model.backend == "jax" or (model.backend == "tensorflow" and model.jit_compile)
     )
-    if engine != "xla" and not (by_xla and engine in ("keras", "compiled")):
+    is_light = model is not None and are_light(FLOAT_BYTES * model.parameters)
+    pads = {"xla": True, "openvino": is_light, "keras": by_xla, "compiled": by_xla}
+    if not pads.get(engine or "", False):
         return []
     return sorted({1, *(tuned // part for part in SMALLER if tuned >= part)})

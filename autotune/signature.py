@@ -14,6 +14,15 @@ from autotune.errors import InvalidRecord
 from autotune.nesting import Array, Nested, describe, flatten, revive
 
 FILE_NAME = "signature.json"
+LIGHT_BYTES = 16 * 2**20
+
+
+def are_light(weights_bytes: float) -> bool:
+    """Whether weights are so few that an engine may hold them several times.
+
+    OpenVINO does so, once for each of the few sizes that batches are padded to.
+    """
+    return weights_bytes <= LIGHT_BYTES
 
 
 class Port(msgspec.Struct, frozen=True):

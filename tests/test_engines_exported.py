@@ -8,13 +8,14 @@ import textwrap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from autotune import engines, host
 from autotune.engines import open_exported
+from autotune.engines.openvino import OpenVinoEngine
 from autotune.errors import EngineUnavailable, InvalidRecord
 from autotune.exports import Exports
 from autotune.nesting import flatten, head
@@ -24,6 +25,12 @@ from tests.exported import BOTH, RECURRENT, Case, bidirectional, dicts, gru, mlp
 SIZES = (1, 2, 3, 7, 64, 65)
 
 NAMES = [pytest.param(name, marks=pytest.mark.needs(name)) for name in engines.FORMATS]
+# OpenVINO has a program for each size only where weights are light.
+KINDS = [
+    *(pytest.param(name, False, marks=pytest.mark.needs(name)) for name in engines.FORMATS),
+    pytest.param("openvino", True, marks=pytest.mark.needs("openvino"), id="openvino-heavy"),
+]
+every_kind = pytest.mark.parametrize(("name", "heavy"), KINDS)
 every_engine = pytest.mark.parametrize("name", NAMES)
 PAIRS = [
     pytest.param(name, case, marks=pytest.mark.needs(name), id=f"{name}-{case.__name__}")
@@ -84,6 +91,23 @@ def test_openvino_refuses_recurrent_layers_over_a_free_length(
     ) as caught:
         engines.build("openvino", model, rows[:1])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.needs("openvino")
+@pytest.mark.parametrize(("light_bytes", "programs"), [(2**20, 3), (0, 1)])
+def test_openvino_has_a_program_for_each_size_where_weights_are_light(
+    keras: Any, export: Export, monkeypatch: pytest.MonkeyPatch, light_bytes: int, programs: int
+) -> None:
+    """Three at most are kept here, else one serves all sizes; the answers are the same."""
+    monkeypatch.setattr("autotune.signature.LIGHT_BYTES", light_bytes)
+    monkeypatch.setattr("autotune.engines.openvino.MOST_PROGRAMS", 3)
+    model, rows = mlp(keras)
+    engine = cast(OpenVinoEngine, open_exported("openvino", export("openvino", model, rows)))
+    assert engine.compiles_per_shape == (light_bytes > 0)
+    for size in (*SIZES, *reversed(SIZES)):
+        expected = model.predict_on_batch(rows[:size])
+        assert compare(engine(rows[:size]), expected, *tolerance_of(model)).complaint is None
+    assert len(engine._programs) == programs
 
 
 @every_engine
@@ -186,9 +210,9 @@ def test_an_exported_folder_answers_where_there_is_no_keras(
     assert compare(got, model.predict_on_batch(rows)).complaint is None
 
 
-@every_engine
+@every_kind
 def test_the_next_batch_runs_after_memory_ran_out(
-    keras: Any, export: Export, tmp_path: Path, name: str
+    keras: Any, export: Export, name: str, heavy: bool
 ) -> None:
     """What these engines say when memory runs out is recognised, and smaller batches still run."""
     model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(64, 3)])
@@ -196,8 +220,11 @@ def test_the_next_batch_runs_after_memory_ran_out(
     said = run_apart(
         """
         import pathlib, resource, numpy, psutil
+        import autotune.signature
         from autotune.engines import open_exported
         from autotune.errors import is_out_of_memory
+        if sys.argv[3] == "True":
+            autotune.signature.LIGHT_BYTES = 0
         engine = open_exported(sys.argv[1], pathlib.Path(sys.argv[2]), threads=1)
         rows = numpy.ones((20000, 28, 28, 1), numpy.float32)
         expected = engine(rows[:8])
@@ -210,15 +237,19 @@ def test_the_next_batch_runs_after_memory_ran_out(
                 print(is_out_of_memory(error))
             print(numpy.allclose(engine(rows[:8]), expected))
         """,
-        *(name, str(folder)),
+        *(name, str(folder), str(heavy)),
     )
     assert said.split() == ["True"] * 4
     assert open_exported(name, folder).survives_shortage
 
 
-@every_engine
-def test_memory_kept_for_the_next_calls_is_let_go_of(keras: Any, export: Export, name: str) -> None:
+@every_kind
+def test_memory_kept_for_the_next_calls_is_let_go_of(
+    keras: Any, export: Export, monkeypatch: pytest.MonkeyPatch, name: str, heavy: bool
+) -> None:
     """After a large batch most of what the session grew by goes, and the next answer is right."""
+    if heavy:
+        monkeypatch.setattr("autotune.signature.LIGHT_BYTES", 0)
     model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(32, 3)])
     example = np.ones((1, 28, 28, 1), np.float32)
     engine = open_exported(name, export(name, model, example))

@@ -66,7 +66,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "calltimes": (3, "judging outcomes", "numpy"),
     "csvfiles": (3, "errors nesting workload", "numpy"),
     "engines.onnxruntime": (3, "errors host nesting signature", "onnxruntime"),
-    "engines.openvino": (3, "errors host nesting signature", "openvino"),
+    "engines.openvino": (3, "errors host nesting signature", "numpy openvino"),
     "eyes": (3, "device host nvml watch", ""),
     "flattening": (3, "errors nesting signature", "keras"),
     "gathering": (3, "errors mapped nesting", "numpy"),
@@ -162,7 +162,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "report.text": (7, "engines outcomes records report.speeds report.words units", "rich"),
     "service": (
         7,
-        "calltimes dtypes errors judging outcomes records runner splitting standstills",
+        "calltimes dtypes errors judging outcomes records runner signature splitting standstills",
         "msgspec",
     ),
     "bench": (

@@ -13,7 +13,7 @@ from autotune import Candidate, InvalidInput, Measurement, NoFeasibleBatchSize, 
 from autotune.plan import Plan, plan_capacity
 from autotune.service import NOTHING, Overhead
 from tests.batchers import record_of, serve, timed
-from tests.tunings import XEON, replaced
+from tests.tunings import MODEL, XEON, replaced
 
 SIZES = (1, 8, 64, 256)
 
@@ -179,6 +179,15 @@ def test_a_processor_that_is_shared_with_python_is_warned_of() -> None:
     """Where the model ran on a CPU the plan says that it may be too optimistic."""
     (warning,) = quick(replaced(record_with(), machine=XEON)).warnings
     assert "too optimistic" in warning
+
+
+def test_an_engine_that_minds_changes_of_the_batch_size_is_warned_of() -> None:
+    """OpenVINO of heavy weights does, where batches have more than one row."""
+    for size, parameters, count in ((256, 10**8, 1), (256, 100, 0), (1, 10**8, 0)):
+        calls = [timed(size, 0.002, engine="openvino")]
+        record = record_of(Candidate(size, "openvino"), call_s=0.002, outcomes=calls)
+        record = replaced(record, model=replaced(MODEL, parameters=parameters))
+        assert sum("OpenVINO" in warning for warning in quick(record, 10.0).warnings) == count
 
 
 def standing_still(length_s: float) -> TuningRecord:

@@ -70,6 +70,8 @@ def test_a_call_alone_takes_the_time_that_it_took_alone() -> None:
         ("compiled", {"backend": "jax"}, True),
         ("keras", {"jit_compile": True}, True),
         ("onnxruntime", {"backend": "jax"}, False),
+        ("openvino", {}, True),
+        ("openvino", {"parameters": 10**7}, False),
     ],
 )
 def test_an_engine_that_compiles_for_each_size_is_padded(
