@@ -19,7 +19,7 @@ from autotune.judging import lane_of
 from autotune.outcomes import Measurement
 from autotune.records import Recommendation, TuningRecord
 from autotune.runner import SMALLER
-from autotune.signature import are_light
+from autotune.signature import is_worth_programs
 from autotune.splitting import HAND_OVER_S, Splitter
 from autotune.standstills import Standstills
 
@@ -177,15 +177,17 @@ def _felt(record: TuningRecord, processors: tuple[float, int] | None) -> Iterato
 def _padded_sizes(record: TuningRecord, tuned: int) -> list[int]:
     """Sizes that the predictor pads batches to; none where the engine runs them as they are.
 
-    A program for each size is compiled by XLA, whoever asks for it, and by OpenVINO of light
-    weights: see `compiles_per_shape` of the engines, which are not at hand here.
+    A program for each size is compiled by XLA, whoever asks for it, and by OpenVINO for light
+    models: see `compiles_per_shape` of the engines, which are not at hand here.
     """
     engine, model = record.recommendation and record.recommendation.engine, record.model
     by_xla = model is not None and (
         model.backend == "jax" or (model.backend == "tensorflow" and model.jit_compile)
     )
-    is_light = model is not None and are_light(FLOAT_BYTES * model.parameters)
-    pads = {"xla": True, "openvino": is_light, "keras": by_xla, "compiled": by_xla}
+    by_openvino = model is not None and is_worth_programs(
+        FLOAT_BYTES * model.parameters, [each.shape for each in model.inputs]
+    )
+    pads = {"xla": True, "openvino": by_openvino, "keras": by_xla, "compiled": by_xla}
     if not pads.get(engine or "", False):
         return []
     return sorted({1, *(tuned // part for part in SMALLER if tuned >= part)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,21 @@ FILE_NAME = "signature.json"
 LIGHT_BYTES = 16 * 2**20
 
 
-def are_light(weights_bytes: float) -> bool:
-    """Whether weights are so few that an engine may hold them several times.
+def is_worth_programs(weights_bytes: float, shapes: Iterable[Sequence[int | None]]) -> bool:
+    """Whether a model is to have a program of its own for each of a few batch sizes.
 
-    OpenVINO does so, once for each of the few sizes that batches are padded to.
+    Where that is the engine's choice, as it is OpenVINO's: each takes the weights once more, and
+    where a length is free there would be some for each length.
+
+    Args:
+        weights_bytes: Of the model.
+        shapes: Of one row of each input; None for an axis of free length.
+
+    Example:
+        >>> is_worth_programs(2**20, [(28, 28)]), is_worth_programs(2**20, [(None, 28)])
+        (True, False)
     """
-    return weights_bytes <= LIGHT_BYTES
+    return weights_bytes <= LIGHT_BYTES and not any(None in shape for shape in shapes)
 
 
 class Port(msgspec.Struct, frozen=True):

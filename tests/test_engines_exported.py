@@ -110,6 +110,18 @@ def test_openvino_has_a_program_for_each_size_where_weights_are_light(
     assert len(engine._programs) == programs
 
 
+@pytest.mark.needs("openvino")
+def test_openvino_has_one_program_where_a_length_is_free(keras: Any, export: Export) -> None:
+    """There would be some for each length; rows of another one run all the same."""
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((None, 4)), layers.Conv1D(3, 2, padding="same")])
+    rows = np.random.default_rng(0).normal(size=(8, 10, 4)).astype(np.float32)
+    engine = open_exported("openvino", export("openvino", model, rows))
+    assert not engine.compiles_per_shape
+    for batch in (rows, rows[:3, :5], rows[:5]):
+        assert compare(engine(batch), model.predict_on_batch(batch)).complaint is None
+
+
 @every_engine
 def test_each_thread_gets_its_own_answer(keras: Any, export: Export, name: str) -> None:
     """Under four threads, with batches of several sizes, every caller gets its rows' outputs."""

@@ -8,6 +8,7 @@ import pytest
 
 from autotune import Candidate, InvalidRecord, Measurement
 from autotune.outcomes import Outcome
+from autotune.records import Input
 from autotune.service import MEASURED, Service
 from autotune.splitting import Splitter
 from tests.batchers import record_of, timed
@@ -72,6 +73,7 @@ def test_a_call_alone_takes_the_time_that_it_took_alone() -> None:
         ("onnxruntime", {"backend": "jax"}, False),
         ("openvino", {}, True),
         ("openvino", {"parameters": 10**7}, False),
+        ("openvino", {"inputs": (Input("x", (None, 10), "float32"),)}, False),
     ],
 )
 def test_an_engine_that_compiles_for_each_size_is_padded(

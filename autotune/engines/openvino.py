@@ -13,7 +13,7 @@ import numpy as np
 from autotune.errors import EngineUnavailable, is_out_of_memory, one_line
 from autotune.host import usable_cpus
 from autotune.nesting import Array, Nested
-from autotune.signature import Signature, Wiring, are_light
+from autotune.signature import Signature, Wiring, is_worth_programs
 
 HINTS = {"": "f32", "bfloat16": "bf16"}
 MOST_PROGRAMS = 16  # that are kept
@@ -25,9 +25,9 @@ ANY: Shapes = ()
 class OpenVinoEngine:
     """Runs a batch through an OpenVINO infer request.
 
-    Where weights are light, it is that of a program for batches of its shape: one for any shape is
-    slower by a tenth, and each time that the shape changes by a millisecond or two for a net of
-    sixty layers (docs/engines.md). But each program has its own copy of the weights.
+    Where weights are light and no length is free, it is that of a program for batches of its size:
+    one for any size is slower by a tenth, and each time that the size changes by a millisecond or
+    two for a net of sixty layers (docs/engines.md). But each has its own copy of the weights.
 
     Args:
         folder: An exported model: the `.xml` and `.bin` files and their signature.
@@ -72,7 +72,9 @@ class OpenVinoEngine:
             self._model = core.read_model(file)
             places = {name: i for i, port in enumerate(self._model.inputs) for name in port.names}
             self._inputs = [places.get(port.name) for port in signature.inputs]
-            self.compiles_per_shape = are_light(file.with_suffix(".bin").stat().st_size)
+            self.compiles_per_shape = is_worth_programs(
+                file.with_suffix(".bin").stat().st_size, [port.shape for port in signature.inputs]
+            )
             if not self.compiles_per_shape:
                 self._program_for(ANY)
         except Exception as error:
