@@ -23,8 +23,8 @@ class Times:
     through medians goes on, within what is plausible: fewer rows take no more seconds than the
     smallest size and no more rows a second, and so on at the other end. Upwards it is that through
     the two largest sizes. Downwards it goes by all up to eight times the smallest, by least squares
-    of relative errors: what a call takes whatever its rows is little beside what two of them, twice
-    as large one as the other, were measured wrong.
+    of relative errors: two neighbouring sizes alone, each measured a little wrong, tell next to
+    nothing of what a call takes whatever its rows.
 
     Args:
         measured: Seconds of calls by rows.

@@ -36,7 +36,7 @@ class OpenVinoEngine:
         precision: Lower precision that it may compute in; "" for none.
 
     Raises:
-        EngineUnavailable: It cannot read the files.
+        EngineUnavailable: It cannot open the files.
         InvalidRecord: The folder holds no exported model.
     """
 
