@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from itertools import accumulate, pairwise
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from autotune.dtypes import kind_of
 from autotune.errors import InvalidModel, InvalidSample
+from autotune.futures import LightFuture
 from autotune.nesting import Array, Nested, flatten, leaf_names
 from autotune.workload import as_array, count_rows
 
@@ -78,7 +78,7 @@ class Request:
         self.waiting = False
 
 
-class Answer(Request, Future[Nested]):
+class Answer(Request, LightFuture[Nested]):
     """The future of a request from a thread.
 
     Args:
@@ -95,7 +95,7 @@ class Answer(Request, Future[Nested]):
         timeout_s: float | None,
         withdraw: Callable[[Request], bool],
     ) -> None:
-        Future.__init__(self)
+        LightFuture.__init__(self)
         Request.__init__(self, rows, arrived, timeout_s)
         self._withdraw = withdraw
 

@@ -41,6 +41,8 @@ class Instant:
         self.gate.wait()
         return x[:, :10]
 
+    predict_in_turn = predict
+
 
 def instant(batch_size: int, max_wait_s: float) -> tuple[Instant, MicroBatcher]:
     """A batcher over such a predictor."""
@@ -73,6 +75,8 @@ class Timed:
         outputs = self._predictor.predict(x)
         self.spent_s += time.thread_time() - start
         return outputs
+
+    predict_in_turn = predict
 
 
 def in_flood(predictor: TunedPredictor, rows: Any, batches: int = 400) -> tuple[float, float]:
