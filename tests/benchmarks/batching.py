@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.batching            # some ten minutes
     python -m tests.benchmarks.batching --short    # under a minute: two models, short rounds
+    python -m tests.benchmarks.batching --model mlp
 
 Two tables. The first: 64 callers who each send a row, wait for its answer and send the next, as
 threads (`submit`) and as tasks of one event loop (`abatch`), beside one call of the predictor with
@@ -214,7 +215,9 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--short", action="store_true")
-    short = parser.parse_args().short
+    parser.add_argument("--model", action="append", help="by its name; repeat; by default all")
+    options = parser.parse_args()
+    short = options.short
     rounds, seconds, tuning_s = (2, 1.0, 6.0) if short else (7, 4.0, 60.0)
     lines = []
     print(f"{CALLERS} callers of one row each: requests a second, and as a share of offline")
@@ -223,6 +226,8 @@ def main() -> None:
         f"{'share':>7}{'batch':>8}{'wait ms':>9}"
     )
     for make, count, budget_s in SHORT if short else CASES:
+        if options.model and make.__name__ not in options.model:
+            continue
         model = make()
         rows = rows_for(model, count)
         predictor = tune(model, rows, Goal(latency_budget_s=budget_s), budget_s=tuning_s)
