@@ -125,7 +125,7 @@ class Batcher:
         """
         idle = sum(since <= now for since in self._idle)
         if now > self._idle[0]:
-            now += self._overhead.wake_s
+            now = self._interpreter.woken(now)
         heappop(self._idle)
         now = self._interpreter.compute(now, self._overhead.batch_s)
         self._notice(now)
@@ -166,8 +166,11 @@ class Batcher:
         heappush(self._idle, self.ends_s[number])
 
     def _share_processors(self) -> None:
-        """Slow Python down by the calls in flight."""
-        self._interpreter.stretch = self._service.stretch(len(self._flying))
+        """Slow Python down by the calls in flight, and have it wait where they take them all."""
+        calls = len(self._flying)
+        self._interpreter.stretch = self._service.stretch(calls)
+        taken = self._service.takes_all(calls)
+        self._interpreter.ends_s = [end_s for end_s, _ in self._flying] if taken else ()
 
     def _run(self, now: float, rows: int) -> float:
         """When the model's calls for a batch end, whole or in the parts that the predictor makes.

@@ -134,6 +134,10 @@ class Service:
             return 1.0
         return max(1.0, (self._threads(calls) + 1) / self.processors[0])
 
+    def takes_all(self, calls: int) -> bool:
+        """Whether so many calls in flight leave no processor free."""
+        return self.processors is not None and self._threads(calls) >= self.processors[0]
+
     def slower(self, calls: int, python_share: float) -> float:
         """How many times as long so many calls take beside Python, which computes so often."""
         if self.processors is None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from autotune import Candidate, TuningRecord
+from autotune.interpreter import HELD, SLICE_S, Interpreter
 from autotune.queue_simulation import Batcher
 from autotune.scheduling import schedule_for
 from autotune.service import NOTHING, Service
@@ -182,3 +183,31 @@ def test_a_request_larger_than_a_batch_runs_in_parts(flights: int, parts: int) -
     if parts <= 33:
         assert batcher.ends_s == pytest.approx([exact_s])
     assert batcher._calls <= 2 * 16 * flights + 1
+
+
+def test_who_wakes_may_find_no_processor_free() -> None:
+    """Beside a call that takes the only one, about a third of the workers begin a slice later."""
+    way = Candidate(1, concurrency=2, threads=1)
+    calls = [timed(1, CALL_S, concurrency=2, threads=1)]
+    record = record_of(way, call_s=3_600.0, outcomes=calls)
+    arrivals = [float(2 * number + late) for number in range(300) for late in (0, 0.5)]
+    late: dict[int, list[float]] = {}
+    for processors in (1, 3):
+        machine = replace(XEON, cpu_count=processors)
+        batcher = simulate(replace(record, machine=machine), arrivals)
+        late[processors] = [
+            start - came for start, came in zip(batcher.starts_s, arrivals, strict=True)
+        ]
+    assert late[3] == pytest.approx([0.0] * len(arrivals), abs=1e-9)
+    assert late[1][::2] == pytest.approx([0.0] * 300, abs=1e-9)
+    beside = [round(each, 6) for each in late[1][1::2]]
+    assert set(beside) <= {0.0, SLICE_S, 2 * SLICE_S}  # who lets in, and who answers
+    assert sum(beside) / len(beside) == pytest.approx(2 * HELD * SLICE_S, rel=0.1)
+
+
+def test_who_lets_in_waits_for_no_longer_than_the_call() -> None:
+    """The call that has the processor ends in less than a slice."""
+    interpreter = Interpreter([1.0] * 1, let_in_s=0.0, wake_s=0.0)
+    interpreter.ends_s = [1.0 + SLICE_S / 2]
+    awake = {round(interpreter.woken(1.0) - 1.0, 6) for _ in range(100)}
+    assert awake == {0.0, SLICE_S / 2}
