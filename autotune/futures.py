@@ -26,7 +26,9 @@ class _Late:
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, instance: LightFuture[Any], owner: type) -> Any:
+    def __get__(self, instance: LightFuture[Any] | None, owner: type) -> Any:
+        if instance is None:  # looked at in the class
+            return self
         instance._watch()
         return instance.__dict__.setdefault(self._name, self._make())
 
@@ -49,7 +51,7 @@ class LightFuture(Future[T]):
     def __init__(self) -> None:
         # All that `Future` has, but for those three.
         self._state = "PENDING"
-        self._result: T | None = None
+        self._result: Any = None
         self._exception: BaseException | None = None
         self._ways: list[str] = []  # the first to be noted counts: that is one step of the list's
         self._closed = threading.Lock()
@@ -65,7 +67,8 @@ class LightFuture(Future[T]):
         """Return the result, or raise the error; as that of `Future`."""
         self._wait(timeout)
         if self._state == "FINISHED" and self._exception is None:
-            return self._result  # type: ignore[return-value]  # by now it is there
+            result: T = self._result
+            return result
         try:
             return super().result(0)  # which knows what to raise
         finally:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from autotune.standstills import GOLDEN
+
 SWITCH_S = 0.005  # Python's own setting
 
-# Who wakes while calls have all processors gets one at once, mostly. But of so many the processor
-# on which they ran last is with a call that has just begun, and Linux leaves a thread its slice:
-# they wait for the end of that call, or of the slice. By the requests of a U-Net at 258 a second,
-# of which 21 % were sent 1 to 3 ms late beside two calls of 2.5 ms (docs/plan.md).
+# Linux leaves a thread that has just begun its slice. So of those who wake while calls have all
+# processors this share waits for the end of one of the calls, or of its slice; the others get a
+# processor at once. It was reckoned from one model's requests, of which 21 % were sent 1 to 3 ms
+# late beside two calls of 2.5 ms: docs/plan.md, "Against reality".
 HELD = 0.35
 SLICE_S = 0.003
-GOLDEN = (5**0.5 - 1) / 2  # its multiples, without their whole part, are spread evenly
 
 
 class Interpreter:

@@ -207,7 +207,7 @@ def test_who_wakes_may_find_no_processor_free() -> None:
 
 def test_who_lets_in_waits_for_no_longer_than_the_call() -> None:
     """The call that has the processor ends in less than a slice."""
-    interpreter = Interpreter([1.0] * 1, let_in_s=0.0, wake_s=0.0)
+    interpreter = Interpreter([1.0], let_in_s=0.0, wake_s=0.0)
     interpreter.ends_s = [1.0 + SLICE_S / 2]
     awake = {round(interpreter.woken(1.0) - 1.0, 6) for _ in range(100)}
     assert awake == {0.0, SLICE_S / 2}

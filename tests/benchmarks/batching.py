@@ -215,7 +215,8 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--short", action="store_true")
-    parser.add_argument("--model", action="append", help="by its name; repeat; by default all")
+    names = [make.__name__ for make, _, _ in CASES]
+    parser.add_argument("--model", action="append", choices=names, help="repeat; by default all")
     options = parser.parse_args()
     short = options.short
     rounds, seconds, tuning_s = (2, 1.0, 6.0) if short else (7, 4.0, 60.0)
@@ -226,7 +227,7 @@ def main() -> None:
         f"{'share':>7}{'batch':>8}{'wait ms':>9}"
     )
     for make, count, budget_s in SHORT if short else CASES:
-        if options.model and make.__name__ not in options.model:
+        if make.__name__ not in (options.model or names):
             continue
         model = make()
         rows = rows_for(model, count)
