@@ -133,6 +133,8 @@ class LineUp:
         if lane not in self._sessions:
             name, concurrency, threads = lane
             if name in engines.FORMATS:  # a converter that runs here is none of the session
+                if why := engines.why_not_installed(name):
+                    raise EngineUnavailable(why)
                 self._exports.folder_of(engines.FORMATS[name])
             opening = Growth()
             opening.begin()

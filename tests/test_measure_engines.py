@@ -243,3 +243,13 @@ def test_a_call_that_lost_more_than_it_took_is_refused(lost_s: tuple[float, ...]
     """As are fewer than there were calls."""
     with pytest.raises(InvalidInput, match="less of each timed call"):
         Measurement(Candidate(8), (1.0, 1.0), lost_s=lost_s)
+
+
+def test_an_engine_that_is_not_installed_says_how_to_get_it(
+    keras: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the model is exported for it, which would fail in words that tell a user nothing."""
+    monkeypatch.setattr(engines, "why_not_installed", lambda name: f"pip install {name}")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    lineup = LineUp(model, Workload(np.ones((4, 3), np.float32)), ["openvino"])
+    assert lineup.unavailable == {"openvino": "pip install openvino"}
