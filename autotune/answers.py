@@ -15,14 +15,11 @@ import numpy as np
 from autotune.dtypes import kind_of
 from autotune.errors import InvalidModel, InvalidSample
 from autotune.futures import LightFuture
+from autotune.joining import copy_of, joined
 from autotune.nesting import Array, Nested, flatten, leaf_names
 from autotune.workload import as_array, count_rows
 
 _log = logging.getLogger("autotune")
-
-# Numbers in an array beyond which NumPy lets go of the interpreter's lock to copy it
-# (NPY_BEGIN_THREADS_THRESHOLDED in its source).
-LET_GO = 500
 
 
 class Rows:
@@ -128,22 +125,8 @@ def nest(kind: tuple[Any, ...], leaves: list[Array]) -> Nested:
 def join(batch: Sequence[Rows | Request]) -> Nested:
     """Join the rows of requests of one kind, in their order."""
     parts = zip(*(request.leaves for request in batch), strict=True)
-    joined = [part[0] if len(part) == 1 else _concatenated(part) for part in parts]
-    return nest(batch[0].kind, joined)
-
-
-def _concatenated(part: Sequence[Array]) -> Array:
-    """Join arrays of one kind.
-
-    NumPy lets go of the interpreter's lock for each array of many numbers, and who takes it may
-    keep it for 5 ms: beside busy threads that costs several times the copying.
-    """
-    first = part[0]
-    plain = first.size > LET_GO and first.dtype.kind in "biuf"
-    if not plain or not all(each.flags.c_contiguous for each in part):
-        return np.concatenate(part)
-    joined = bytearray().join(each.data for each in part)
-    return np.frombuffer(joined, first.dtype).reshape(-1, *first.shape[1:])
+    leaves = [part[0] if len(part) == 1 else joined(part) for part in parts]
+    return nest(batch[0].kind, leaves)
 
 
 def share_out(outputs: Nested, batch: Sequence[Rows | Request]) -> list[Nested]:
@@ -159,7 +142,7 @@ def share_out(outputs: Nested, batch: Sequence[Rows | Request]) -> list[Nested]:
         leaves, structure = flatten(outputs)
     if any(len(leaf) != ends[-1] for leaf in leaves):
         raise InvalidModel(f"{ends[-1]} rows went in, but not as many came out.")
-    parts = [[leaf[start:end].copy() for start, end in spans] for leaf in leaves]
+    parts = [[copy_of(leaf[start:end]) for start, end in spans] for leaf in leaves]
     if structure is None:
         return parts[0]
     return [structure.unflatten(part) for part in zip(*parts, strict=True)]

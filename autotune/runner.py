@@ -12,6 +12,7 @@ import optree
 
 from autotune.engines import Engine, Session
 from autotune.errors import is_out_of_memory, one_line
+from autotune.joining import joined
 from autotune.nesting import Array, Nested, concatenate, head, join
 from autotune.pace import Pace
 from autotune.stats import Counters
@@ -198,5 +199,4 @@ class Runner:
 
 def _pad(array: Array, size: int) -> Array:
     """Repeat the last row up to `size` rows: unlike zeros, it is surely valid."""
-    more = np.broadcast_to(array[-1:], (size - len(array), *array.shape[1:]))
-    return np.concatenate([array, more])
+    return joined([array, *[array[-1:]] * (size - len(array))])

@@ -12,6 +12,7 @@ import numpy as np
 
 from autotune.errors import EngineUnavailable, is_out_of_memory, one_line
 from autotune.host import usable_cpus
+from autotune.joining import copy_of
 from autotune.nesting import Array, Nested
 from autotune.signature import Signature, Wiring, is_worth_programs
 
@@ -138,7 +139,7 @@ class OpenVinoEngine:
         request.start_async()
         request.wait()
         # Copied, because the next call writes to the same memory.
-        return [request.get_output_tensor(place).data.copy() for place in self._outputs]
+        return [copy_of(request.get_output_tensor(place).data) for place in self._outputs]
 
 
 class _Program:
