@@ -6,6 +6,7 @@ copies are inside.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import statistics
@@ -24,12 +25,15 @@ from autotune.footprint import Footprint
 from autotune.guard import Guard
 from autotune.lineup import PARITY_ROWS, LineUp
 from autotune.nesting import Nested, copied, head, nbytes_of
-from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory
+from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory, Rehearsal
 from autotune.parity import Parity
 from autotune.pulse import Pulse
+from autotune.service_calls import rehearse
 from autotune.timing import Threads, Timings, time_calls
 from autotune.units import format_bytes
 from autotune.workload import Workload
+
+_log = logging.getLogger("autotune")
 
 MIN_CALLS = 3  # in a first look; later blocks add to it
 MIN_CALLS_AGAIN = 2
@@ -99,6 +103,38 @@ class InProcessProbe:
         return msgspec.structs.replace(
             outcome, elapsed_s=elapsed_s, memory_limit_bytes=guard.limit_bytes
         )
+
+    def rehearse(
+        self, candidate: Candidate, sizes: Sequence[int], callers: int, seconds: float
+    ) -> Rehearsal | None:
+        """Time calls as a service makes them; None where that was not to be.
+
+        Args:
+            candidate: What was recommended.
+            sizes: Rows of the calls.
+            callers: How many threads make them.
+            seconds: How long, about.
+        """
+        try:
+            with self.guard as guard:
+                if guard.alarm:
+                    return None
+                engine = self._engine_of(candidate)
+                batches = {rows: self._workload.take(rows) for rows in sizes}
+                mapped.read_in(list(batches.values()))
+                return rehearse(
+                    candidate,
+                    engine,
+                    batches,
+                    seconds,
+                    callers=callers,
+                    pool=self._threads(callers),
+                    is_over=guard.is_alarmed,
+                    pulse=self._pulse,
+                )
+        except Exception as error:  # the answer stands without
+            _log.debug("Calls as of a service: %s", one_line(error))
+            return None
 
     def _try(self, candidate: Candidate, seconds: float) -> Outcome:
         try:

@@ -218,6 +218,35 @@ class Failure(_OnlyCandidate, frozen=True, kw_only=True, tag_field="outcome", ta
     message: str = ""
 
 
+class Rehearsal(Struct, frozen=True, kw_only=True):
+    """Calls as a service makes them: of one size after another, each after a pause.
+
+    They take longer than calls of one size one right after the other, by up to two times where
+    they are short: what they need is not in the processor's caches.
+
+    Attributes:
+        candidate: The way of running the model.
+        callers: How many threads made calls, each one at a time.
+        rows: Rows of each call, none more than the candidate's batch size.
+        times_s: Seconds of each call; NumPy in, NumPy out.
+        lost_s: As of a `Measurement`.
+    """
+
+    candidate: Candidate
+    callers: Positive
+    rows: tuple[Positive, ...]
+    times_s: tuple[float, ...]
+    lost_s: tuple[float, ...] = ()
+
+    def running_s(self) -> dict[int, list[float]]:
+        """Seconds of the calls of each size, without those in which processors were held up."""
+        found: dict[int, list[float]] = {}
+        lost_s = self.lost_s or (0.0,) * len(self.times_s)
+        for rows, time_s, lost in zip(self.rows, self.times_s, lost_s, strict=True):
+            found.setdefault(rows, []).append(time_s - lost)
+        return found
+
+
 Outcome = Measurement | OutOfMemory | Failure
 """What a probe brings back."""
 

@@ -16,9 +16,9 @@ import msgspec
 from autotune import backends
 from autotune.errors import ModelNotPortable
 from autotune.nesting import Nested
-from autotune.outcomes import Probe
 from autotune.probe import IsolatedProbe
 from autotune.records import Loaded
+from autotune.rehearsals import Bench
 from autotune.subjects import Parcel, Subject
 from autotune.worker import DrawnRows, Load, SavedRows
 from autotune.workload import Synthetic, Workload
@@ -61,7 +61,7 @@ def make_ready(
     rows: Workload | Synthetic,
     isolation: Isolation,
     wish: Wish,
-) -> tuple[Probe, Loaded]:
+) -> tuple[Bench, Loaded]:
     """Make the probe, in a child or in this process, with model and rows loaded.
 
     Args:

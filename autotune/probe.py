@@ -13,9 +13,9 @@ from autotune import engines, errors, host
 from autotune.child import Child, ChildDied
 from autotune.errors import AutotuneError, EngineUnavailable, ProbeFailed
 from autotune.family import Family
-from autotune.outcomes import Candidate, Failure, FailureKind, Outcome, OutOfMemory
+from autotune.outcomes import Candidate, Failure, FailureKind, Outcome, OutOfMemory, Rehearsal
 from autotune.records import Loaded
-from autotune.worker import Export, Load, Reply, Try
+from autotune.worker import Export, Load, Rehearse, Reply, Try
 
 EXPORTER = 0  # the child that exports the model has its place where others have their threads
 LOAD_TIMEOUT_S = 300.0  # a large model takes minutes
@@ -173,6 +173,38 @@ class IsolatedProbe:
             if why:
                 raise self._refuse(threads, why)
         return child or self._load(threads)
+
+    def rehearse(
+        self, candidate: Candidate, sizes: Sequence[int], callers: int, seconds: float
+    ) -> Rehearsal | None:
+        """Time calls as a service makes them; None where that was not to be.
+
+        Args:
+            candidate: What was recommended.
+            sizes: Rows of the calls.
+            callers: How many threads make them.
+            seconds: How long, about.
+        """
+        threads = process_threads(candidate)
+        try:
+            child = self._child_for(candidate)
+            request = Rehearse(
+                id=0,
+                candidate=candidate,
+                sizes=tuple(sizes),
+                callers=callers,
+                seconds=seconds,
+                siblings_bytes=self._family.make_room(threads),
+            )
+            return child.ask(request, self._probe_timeout_s + 5 * seconds).rehearsal
+        except ChildDied:
+            self._family.end(threads)
+        except (EngineUnavailable, ProbeFailed):
+            pass
+        except BaseException:  # Ctrl-C: no child must outlive the run
+            self.close()
+            raise
+        return None
 
     def _refuse(self, threads: int, why: str) -> EngineUnavailable:
         """Note that no child with so many threads is to be had: the others go on."""

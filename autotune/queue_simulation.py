@@ -63,6 +63,7 @@ class Batcher:
         self._steps = functools.cache(self._in_steps)
         self._interpreter = Interpreter(arrivals_s, overhead.let_in_s, overhead.wake_s, room)
         self._idle = [0.0] * self._workers  # since when each worker without a batch has none
+        self._is_cold, self._last_size = True, 0  # whether a call follows a pause; the last one's
         self._flying: list[tuple[float, int]] = []  # when calls end, and the number of the batch
         self._pool = [0.0] * self._workers  # when each of the predictor's threads is free
         self.counts: list[int] = []
@@ -124,10 +125,12 @@ class Batcher:
         no idle worker is left without his share of those who wait.
         """
         idle = sum(since <= now for since in self._idle)
-        if now > self._idle[0]:
+        self._is_cold = now > self._idle[0]
+        if self._is_cold:
             now = self._interpreter.woken(now)
         heappop(self._idle)
-        now = self._interpreter.compute(now, self._overhead.batch_s)
+        cold_s = self._overhead.cold_s if self._is_cold else 0.0
+        now = self._interpreter.compute(now, self._overhead.batch_s + cold_s)
         self._notice(now)
         waiting = (self._came - self._taken) * self._rows
         here = waiting + self._flying_rows
@@ -210,7 +213,9 @@ class Batcher:
         """Seconds of calls one after another: their sum has the mean and the variance of calls."""
         draw = self._draws[self._calls % len(self._draws)]
         self._calls += 1
-        times = self._service.times(flights)
+        size = self._service.size_of(rows)
+        times = self._service.times(flights, is_cold=self._is_cold or size != self._last_size)
+        self._is_cold, self._last_size = False, size
         one_s = times.seconds(rows, draw)
         if calls > 1:
             mean_s = times.mean(rows)

@@ -19,7 +19,7 @@ from msgspec import Struct
 from autotune.errors import InvalidRecord
 from autotune.files import write_bytes
 from autotune.goal import Goal
-from autotune.outcomes import Block, Candidate, Measurement, Outcome, Positive, Purpose
+from autotune.outcomes import Block, Candidate, Measurement, Outcome, Positive, Purpose, Rehearsal
 
 FORMAT_VERSION = 1
 
@@ -244,6 +244,8 @@ class TuningRecord(Struct, frozen=True, kw_only=True, omit_defaults=False):
         rounds: Which of the outcomes were timed side by side, and what for.
         forecasts: Peaks expected and peaks met, and the candidates refused for theirs.
         baselines: What the recommendation is compared with.
+        rehearsals: Calls of the recommendation as a service makes them, by one thread and by more;
+            () where there was no time for them.
         recommendation: The answer; None only in the record that `NoFeasibleBatchSize` carries.
         memory_limit_bytes: What peaks were held against at the end; None for no limit.
         budget_s: Seconds that were allowed.
@@ -265,6 +267,7 @@ class TuningRecord(Struct, frozen=True, kw_only=True, omit_defaults=False):
     rounds: tuple[Round, ...] = ()
     forecasts: tuple[Forecast, ...] = ()
     baselines: tuple[Baseline, ...] = ()
+    rehearsals: tuple[Rehearsal, ...] = ()
     memory_limit_bytes: int | None = None
     budget_s: float = 0.0
     spent_s: float = 0.0

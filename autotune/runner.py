@@ -25,6 +25,16 @@ WARM_UP_SIZES = (7, 5)
 SMALLER = (1, 2, 4, 8)  # parts of the batch that engines with a program a size are made ready for
 
 
+def ready_sizes(size: int) -> list[int]:
+    """Return the sizes that engines with a program for each are made ready for, rising.
+
+    Example:
+        >>> ready_sizes(48), ready_sizes(3)
+        ([1, 6, 12, 24, 48], [1, 3])
+    """
+    return sorted({1, *(size // part for part in SMALLER if size >= part)})
+
+
 class Runner:
     """Runs batches through an engine.
 
@@ -67,8 +77,7 @@ class Runner:
             # A session's program comes with its file: its first answer need not wait for others.
             self._warm_up(example, () if isinstance(engine, Session) else WARM_UP_SIZES)
         else:
-            sizes = {1, *(size // part for part in SMALLER)}
-            fitting = sorted(size for size in sizes if 1 <= size <= pace.limit)
+            fitting = [ready for ready in ready_sizes(size) if ready <= pace.limit]
             self._sizes = self._warm_up(example, fitting)
 
     def at_most(self, limit: int) -> int:

@@ -18,7 +18,7 @@ from autotune.errors import InvalidRecord
 from autotune.judging import lane_of
 from autotune.outcomes import Measurement
 from autotune.records import Recommendation, TuningRecord
-from autotune.runner import SMALLER
+from autotune.runner import ready_sizes
 from autotune.signature import is_worth_programs
 from autotune.splitting import HAND_OVER_S, Splitter
 from autotune.standstills import Standstills
@@ -37,6 +37,8 @@ class Overhead(Struct, frozen=True, kw_only=True):
         answer_s: For each request, to take it into a batch and to hand its answer out.
         batch_s: For each batch.
         wake_s: Before whatever a thread does that slept, be it for want of work or of the lock.
+        cold_s: For a batch besides `batch_s`, where its thread slept for want of work: nothing
+            that it needs is in the processor's caches any more.
         byte_s: For each byte of the rows of a batch, where it holds several requests: to join
             them.
     """
@@ -45,6 +47,7 @@ class Overhead(Struct, frozen=True, kw_only=True):
     answer_s: float
     batch_s: float
     wake_s: float
+    cold_s: float = 0.0
     byte_s: float = 0.0
 
     @property
@@ -61,7 +64,7 @@ class Overhead(Struct, frozen=True, kw_only=True):
 
         Example:
             >>> Overhead(let_in_s=1.0, answer_s=3.0, batch_s=5.0, wake_s=7.0).scaled_to(2.0)
-            Overhead(let_in_s=0.5, answer_s=1.5, batch_s=5.0, wake_s=7.0, byte_s=0.0)
+            Overhead(let_in_s=0.5, answer_s=1.5, batch_s=5.0, wake_s=7.0, cold_s=0.0, byte_s=0.0)
         """
         share = request_s / self.request_s
         let_in_s, answer_s = share * self.let_in_s, share * self.answer_s
@@ -72,7 +75,9 @@ class Overhead(Struct, frozen=True, kw_only=True):
 # flood of requests to a small model: in the middle of six runs between 5.2, 5.2, 7.7, 16 and 6.8,
 # 8.1, 12, 56 microseconds; a batch takes another 8 in the predictor (`python -m
 # tests.benchmarks.predictor`). A byte took 0.15 to 0.27 ns.
-MEASURED = Overhead(let_in_s=6.5e-6, answer_s=6.0e-6, batch_s=19e-6, wake_s=22e-6, byte_s=0.21e-9)
+MEASURED = Overhead(
+    let_in_s=6.5e-6, answer_s=6.0e-6, batch_s=19e-6, wake_s=22e-6, cold_s=170e-6, byte_s=0.21e-9
+)
 NOTHING = Overhead(let_in_s=0.0, answer_s=0.0, batch_s=0.0, wake_s=0.0)
 
 
@@ -117,9 +122,15 @@ class Service:
                 f"The record holds no times of {chosen.candidate}. Tune the model again."
             )
         # With fewer in flight a call may be faster; it is not taken to be where nobody measured.
+        cold = self._rehearsed(record)
+        self._cold = [Times(sizes, padded) for sizes in cold]
         self._times: list[Times] = []
         for flights in range(self.flights, 0, -1):
             measured = lanes.get((chosen.engine, flights, chosen.threads))
+            if measured and cold:  # better than a line beyond all that was measured
+                least = min(measured)
+                fewer = {size: s for size, s in cold[flights - 1].items() if size < least}
+                measured = fewer | measured
             self._times.append(Times(measured, padded) if measured else self._times[-1])
         self._times.reverse()
         self.limits = [size for size in self._times[-1].sizes if size <= chosen.batch_size]
@@ -142,8 +153,7 @@ class Service:
         """How many times as long so many calls take beside Python, which computes so often."""
         if self.processors is None:
             return 1.0
-        alone = max(1.0, self._threads(calls) / self.processors[0])
-        return 1 + python_share * (self.stretch(calls) / alone - 1)
+        return 1 + python_share * (self.stretch(calls) / self._share_out(calls) - 1)
 
     def _threads(self, calls: int) -> float:
         """How many threads want a processor for so many calls in flight.
@@ -153,9 +163,43 @@ class Service:
         threads = self.processors[1] if self.processors else 0
         return threads * (calls if self.recommendation.threads else min(calls, 1))
 
-    def times(self, flights: int) -> Times:
-        """Times of a call that starts with so many in flight, itself among them."""
-        return self._times[flights - 1]
+    def times(self, flights: int, *, is_cold: bool = False) -> Times:
+        """Times of a call that starts with so many in flight, itself among them.
+
+        Args:
+            flights: At most `flights`.
+            is_cold: Whether it finds nothing in the processor's caches, as after a pause or a call
+                of another size; where no rehearsal tells of such calls they are as the others.
+        """
+        return (self._cold if is_cold and self._cold else self._times)[flights - 1]
+
+    def size_of(self, rows: int) -> int:
+        """Rows that a batch of so many is run with."""
+        return next((size for size in self.padded if size >= rows), rows)
+
+    def _rehearsed(self, record: TuningRecord) -> list[dict[int, list[float]]]:
+        """Seconds of cold calls by their rows, of one in flight, of two, and so on.
+
+        Threads that make them are as often idle as busy. So with more than there are processors
+        for they say little of what calls take that share these out: that is reckoned.
+        """
+        own = {
+            r.callers: r for r in record.rehearsals if r.candidate == self.recommendation.candidate
+        }
+        if 1 not in own:
+            return []
+        found = []
+        for flights in range(1, self.flights + 1):
+            fit = [n for n in own if n <= flights and self._share_out(n) == 1.0]
+            callers = max(fit, default=1)
+            slower = self._share_out(flights) / self._share_out(callers)
+            sizes = own[callers].running_s().items()
+            found.append({rows: [slower * time_s for time_s in times_s] for rows, times_s in sizes})
+        return found
+
+    def _share_out(self, calls: int) -> float:
+        """How many times as long so many calls take as where there are processors for all."""
+        return max(1.0, self._threads(calls) / self.processors[0]) if self.processors else 1.0
 
     def _parts(self, rows: int) -> tuple[int, ...]:
         """Rows of each part in which the predictor runs a batch."""
@@ -194,4 +238,4 @@ def _padded_sizes(record: TuningRecord, tuned: int) -> list[int]:
     pads = {"xla": True, "openvino": by_openvino, "keras": by_xla, "compiled": by_xla}
     if not pads.get(engine or "", False):
         return []
-    return sorted({1, *(tuned // part for part in SMALLER if tuned >= part)})
+    return ready_sizes(tuned)

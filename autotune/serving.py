@@ -9,7 +9,7 @@ from autotune.errors import InvalidRecord
 from autotune.fallback import recommendation_among
 from autotune.outcomes import Candidate, Measurement
 from autotune.records import Recommendation, TuningRecord
-from autotune.runner import SMALLER
+from autotune.runner import ready_sizes
 from autotune.scheduling import WORTHWHILE, Schedule, curve_of, schedule_for
 from autotune.units import format_rate, format_seconds, format_share
 
@@ -75,7 +75,6 @@ def limits_for(record: TuningRecord, engines: Sequence[str] = ()) -> ServingLimi
     schedule, curve = schedule_for(chosen, record), curve_of(chosen, record)
     largest, way = schedule.batch_size, chosen.candidate
     measured = {size for size in curve if size <= largest}
-    halves = {largest // part for part in SMALLER if largest >= part}
     budget_s = record.goal.latency_budget_s
     full_queue_s = schedule.max_queue_rows / chosen.rows_per_s
     threads = way.concurrency * way.threads if way.threads else None
@@ -83,7 +82,7 @@ def limits_for(record: TuningRecord, engines: Sequence[str] = ()) -> ServingLimi
         way=way,
         batch_size=largest,
         enough_rows=schedule.enough_rows,
-        sizes=tuple(sorted(measured | halves | {1, largest})),
+        sizes=tuple(sorted(measured.union(ready_sizes(largest)))),
         max_wait_s=schedule.max_wait_s,
         queue_rows=schedule.max_queue_rows,
         deadline_s=budget_s or _PATIENCE * full_queue_s,

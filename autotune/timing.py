@@ -116,12 +116,12 @@ def time_calls(
         span_s=span_s(calls, concurrency, at_once) if concurrency > 1 else None,
         disturbed=slices.disturbed,
         reasons=slices.reasons,
-        lost_s=_within(lost_s, times_s) if any(lost_s) else (),
+        lost_s=within(lost_s, times_s) if any(lost_s) else (),
     )
 
 
-def _within(lost_s: Sequence[float], times_s: Sequence[float]) -> tuple[float, ...]:
-    """Never all of a call, whatever the pulse felt."""
+def within(lost_s: Sequence[float], times_s: Sequence[float]) -> tuple[float, ...]:
+    """Return what calls lost, never all of one, whatever the pulse felt."""
     both = zip(lost_s, times_s, strict=True)
     return tuple(round(min(lost, MOST_LOST * time_s), 9) for lost, time_s in both)
 

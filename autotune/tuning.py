@@ -32,6 +32,7 @@ from autotune.outcomes import Candidate
 from autotune.predictor import TunedPredictor
 from autotune.preparation import Isolation, Precision, Wish, make_ready, rows_of
 from autotune.records import Loaded, Progress, TuningRecord
+from autotune.rehearsals import rehearsals_of
 from autotune.searching import check_arguments, search
 from autotune.studies import bind
 from autotune.subjects import subject_of
@@ -78,7 +79,8 @@ def tune(
             processors that this process may use, by its affinity and CPU quota, at most 4, and
             for 1, 2 and 3 on two. Several share the processors out, where their threads can be
             set.
-        budget_s: Seconds for probing; loading the model comes on top.
+        budget_s: Seconds for probing. Loading the model comes on top, and for a twentieth of it
+            calls of the answer as a service makes them, from which `plan_capacity` reckons.
         isolation: "process" probes in a child, whose death harms nobody, and which is forked
             from a process that has the backend imported where that is safe; "spawn" never forks;
             "none" probes in this process.
@@ -130,6 +132,9 @@ def tune(
                 error.record = _complete(error.record, loaded, sample, wish.precision)
             raise
         record = _complete(record, loaded, sample, wish.precision)
+        if record.recommendation:
+            rehearsals = rehearsals_of(probe, record.recommendation, budget_s)
+            record = msgspec.structs.replace(record, rehearsals=rehearsals)
         predictor = TunedPredictor(record, subject.open, subject.put, exports)
         weakref.finalize(predictor, shelf.pop_all().close)  # the folder goes with it
         return predictor

@@ -26,7 +26,7 @@ from autotune.errors import (
     ModelNotPortable,
     one_line,
 )
-from autotune.outcomes import Candidate, Outcome
+from autotune.outcomes import Candidate, Outcome, Rehearsal
 from autotune.records import Loaded
 
 if TYPE_CHECKING:
@@ -129,6 +129,26 @@ class Try(Struct, frozen=True, kw_only=True, tag="try"):
     siblings_bytes: int = 0
 
 
+class Rehearse(Struct, frozen=True, kw_only=True, tag="rehearse"):
+    """Time calls of a candidate as a service makes them.
+
+    Attributes:
+        id: Number of the request.
+        candidate: What was recommended.
+        sizes: Rows of the calls.
+        callers: How many threads make them.
+        seconds: How long.
+        siblings_bytes: What the tuner's other children hold.
+    """
+
+    id: int
+    candidate: Candidate
+    sizes: tuple[int, ...]
+    callers: int
+    seconds: float
+    siblings_bytes: int = 0
+
+
 class Inspect(Struct, frozen=True, kw_only=True, tag="inspect"):
     """Start the backend, and tell of the device that it uses."""
 
@@ -159,17 +179,18 @@ class Inspected(Struct, frozen=True, kw_only=True):
 
 
 class Reply(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Answer to one request: just one of these, but for `id` and `error_type`."""
+    """Answer to one request: at most one of these, but for `id` and `error_type`."""
 
     id: int
     loaded: Loaded | None = None
     outcome: Outcome | None = None
+    rehearsal: Rehearsal | None = None
     inspected: Inspected | None = None
     error: str = ""
     error_type: str = ""
 
 
-Request = Load | Export | Try | Inspect
+Request = Load | Export | Try | Rehearse | Inspect
 
 
 def main() -> None:
@@ -203,12 +224,20 @@ def serve(channel: socket.socket) -> None:
             else:
                 assert probe is not None  # noqa: S101  the tuner loads first
                 probe.guard.siblings_bytes = request.siblings_bytes
-                reply = Reply(id=request.id, outcome=probe(request.candidate, request.seconds))
+                reply = _answer(request, probe)
         except AutotuneError as error:
             reply = Reply(id=request.id, error=str(error), error_type=type(error).__name__)
         except Exception as error:
             reply = Reply(id=request.id, error=one_line(error), error_type="ProbeFailed")
         channel.sendall(msgspec.json.encode(reply) + b"\n")
+
+
+def _answer(request: Try | Rehearse, probe: InProcessProbe) -> Reply:
+    if isinstance(request, Try):
+        return Reply(id=request.id, outcome=probe(request.candidate, request.seconds))
+    way, sizes = request.candidate, request.sizes
+    rehearsal = probe.rehearse(way, sizes, request.callers, request.seconds)
+    return Reply(id=request.id, rehearsal=rehearsal)
 
 
 def load(request: Load) -> tuple[InProcessProbe, Loaded]:

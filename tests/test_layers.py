@@ -112,6 +112,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "rowpieces": (5, "csvfiles errors foreign nesting rowfiles workload", "numpy pyarrow"),
     "timing": (5, "disturbance flights guard nesting pulse", ""),
     "baselines": (6, "confirming judging outcomes records standing", "msgspec"),
+    "service_calls": (6, "nesting outcomes pulse timing", ""),
     "contest": (
         6,
         "comparing confirming errors intervals judging known outcomes records waiting",
@@ -156,12 +157,13 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "measure": (
         7,
         "allocator device disturbance engines errors footprint guard host lineup mapped nesting "
-        "outcomes parity pulse timing units workload",
+        "outcomes parity pulse service_calls timing units workload",
         "msgspec",
     ),
     "refining": (7, "bounds judging ladder outcomes standing", ""),
     "report.axes": (7, "report.series", "altair"),
     "report.text": (7, "engines outcomes records report.speeds report.words units", "rich"),
+    "rehearsals": (7, "outcomes records runner", "msgspec"),
     "service": (
         7,
         "calltimes dtypes errors judging outcomes records runner signature splitting standstills",
@@ -275,7 +277,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "on_ray.packing": (14, "artifact errors files loading predictor", "filelock msgspec ray"),
     "preparation": (
         14,
-        "backends bench errors nesting outcomes probe records subjects worker workload",
+        "backends bench errors nesting probe records rehearsals subjects worker workload",
         "msgspec",
     ),
     "entrants": (
@@ -298,7 +300,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "tuning": (
         15,
         "driver engines errors goal guard judging models nesting outcomes predictor preparation "
-        "records searching studies subjects units ways workload",
+        "records rehearsals searching studies subjects units ways workload",
         "keras msgspec optuna",
     ),
     "demo": (16, "goal records tuning", "msgspec numpy"),

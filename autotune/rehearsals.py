@@ -1,0 +1,70 @@
+"""After a search: calls of what it recommends, as a service makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from autotune.outcomes import Candidate, Outcome, Rehearsal
+from autotune.records import Recommendation
+from autotune.runner import ready_sizes
+
+SHARE = 0.05  # of the budget for probing, on top of it
+ROUNDS = 3  # the machine is of another speed from one second to the next
+CALLS = 4  # of full size have room in one rehearsal at least
+LEAST_S = 0.05  # and so many seconds it takes
+
+
+class Bench(Protocol):
+    """A probe that can make calls as a service does, too."""
+
+    def __call__(self, candidate: Candidate, seconds: float, /) -> Outcome:
+        """Measure a candidate."""
+
+    def rehearse(
+        self, candidate: Candidate, sizes: Sequence[int], callers: int, seconds: float
+    ) -> Rehearsal | None:
+        """Time calls as a service makes them; None where that was not to be."""
+
+
+def rehearsals_of(
+    bench: Bench, recommendation: Recommendation, budget_s: float
+) -> tuple[Rehearsal, ...]:
+    """Have calls made by one thread, by two, and so on up to as many as are to be in flight.
+
+    Args:
+        bench: Makes them.
+        recommendation: What they run.
+        budget_s: Seconds that the search had.
+
+    Returns:
+        One for each number of threads; none where there is no time for them, or where one fails.
+    """
+    way = recommendation.candidate
+    threads = range(1, way.concurrency + 1)
+    least_s = max(LEAST_S, CALLS * recommendation.latency_s)
+    rounds = min(ROUNDS, int(SHARE * budget_s / (least_s * len(threads))))
+    if not rounds:
+        return ()
+    seconds = SHARE * budget_s / (rounds * len(threads))
+    parts: dict[int, list[Rehearsal]] = {callers: [] for callers in threads}
+    for _ in range(rounds):
+        for callers in threads:
+            part = bench.rehearse(way, ready_sizes(way.batch_size), callers, seconds)
+            if part is None:
+                return ()
+            parts[callers].append(part)
+    return tuple(map(_together, parts.values()))
+
+
+def _together(parts: Sequence[Rehearsal]) -> Rehearsal:
+    """Return the calls of rehearsals with as many threads as one."""
+    lost_s = [lost for part in parts for lost in part.lost_s or (0.0,) * len(part.times_s)]
+    return replace(
+        parts[0],
+        rows=tuple(rows for part in parts for rows in part.rows),
+        times_s=tuple(time_s for part in parts for time_s in part.times_s),
+        lost_s=tuple(lost_s) if any(lost_s) else (),
+    )
