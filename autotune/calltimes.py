@@ -59,6 +59,11 @@ class Times:
         below, share_below, above, share_above = self._mixed(rows)
         return share_below * self._means[below] + share_above * self._means[above]
 
+    def median(self, rows: int) -> float:
+        """Median seconds of a call."""
+        below, share_below, above, share_above = self._mixed(rows)
+        return share_below * self._medians[below] + share_above * self._medians[above]
+
     def _mix(self, rows: int) -> tuple[int, float, int, float]:
         """Places of two measured sizes, each with its share in the times of so many rows."""
         larger = bisect.bisect_left(self._padded, rows)

@@ -9,6 +9,7 @@ import functools
 import math
 from collections.abc import Iterator
 
+import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -22,6 +23,8 @@ from autotune.runner import ready_sizes
 from autotune.signature import is_worth_programs
 from autotune.splitting import HAND_OVER_S, Splitter
 from autotune.standstills import Standstills
+
+Sizes = dict[int, list[float]]  # seconds of calls by their rows
 
 FLOAT_BYTES = 4  # of an exported weight
 
@@ -127,10 +130,8 @@ class Service:
         self._times: list[Times] = []
         for flights in range(self.flights, 0, -1):
             measured = lanes.get((chosen.engine, flights, chosen.threads))
-            if measured and cold:  # better than a line beyond all that was measured
-                least = min(measured)
-                fewer = {size: s for size, s in cold[flights - 1].items() if size < least}
-                measured = fewer | measured
+            if measured and cold:
+                measured = _with_fewer(measured, cold[flights - 1])
             self._times.append(Times(measured, padded) if measured else self._times[-1])
         self._times.reverse()
         self.limits = [size for size in self._times[-1].sizes if size <= chosen.batch_size]
@@ -177,7 +178,7 @@ class Service:
         """Rows that a batch of so many is run with."""
         return next((size for size in self.padded if size >= rows), rows)
 
-    def _rehearsed(self, record: TuningRecord) -> list[dict[int, list[float]]]:
+    def _rehearsed(self, record: TuningRecord) -> list[Sizes]:
         """Seconds of cold calls by their rows, of one in flight, of two, and so on.
 
         Threads that make them are as often idle as busy. So with more than there are processors
@@ -204,6 +205,17 @@ class Service:
     def _parts(self, rows: int) -> tuple[int, ...]:
         """Rows of each part in which the predictor runs a batch."""
         return self._splitter.split(rows, self.recommendation.batch_size)
+
+
+def _with_fewer(warm: Sizes, cold: Sizes) -> Sizes:
+    """Add sizes smaller than any that was measured: a line through others knows little of those.
+
+    Calls of a rehearsal tell of them, which take longer than those of a search in one proportion.
+    """
+    least = min(warm)
+    share = float(np.median(warm[least])) / Times(cold).median(least)
+    fewer = {n: [share * time_s for time_s in times_s] for n, times_s in cold.items() if n < least}
+    return fewer | warm
 
 
 def _processors(record: TuningRecord, chosen: Recommendation) -> tuple[float, int] | None:

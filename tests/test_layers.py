@@ -167,7 +167,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "service": (
         7,
         "calltimes dtypes errors judging outcomes records runner signature splitting standstills",
-        "msgspec",
+        "msgspec numpy",
     ),
     "bench": (
         8,
