@@ -4,13 +4,13 @@
     python -m tests.benchmarks.plan --short    # some ten minutes: little tuning, few spells
     python -m tests.benchmarks.plan --model digits --keep tunings/    # takes what is there
 
-Tunes three models whose calls take most of the time, then three where Python does, and plans each
-for a million requests of one row a second from its record alone. In a process that has run nothing
-else a MicroBatcher is set up as planned; requests come at shares of the rate that was planned for a
-replica, in spells of some seconds; in the end as fast as they are let in, which is the limit that
-was planned. Latency counts from when a request was due. What sends the requests runs in the same
-process, as a service would: the time that it takes for each, at that rate, is measured before, and
-is in what is predicted. Nothing else should run meanwhile.
+Three models whose calls take most of the time, then three where Python does: each is tuned,
+planned for a million requests of one row a second from its record alone, and tried at once. In a
+process that has run nothing else a MicroBatcher is set up as planned; requests come at shares of
+the rate that was planned for a replica, in spells of some seconds; in the end as fast as they are
+let in, which is the limit that was planned. Latency counts from when a request was due. What sends
+the requests runs in the same process, as a service would: the time that it takes for each, at that
+rate, is measured before, and is in what is predicted. Nothing else should run meanwhile.
 
 A plan holds for the machine as it was when the model was tuned. One that is shared is faster at one
 time and slower at another, so its speed is measured before and after each spell, by the predictor
@@ -345,18 +345,21 @@ def main() -> None:
         serve(what, Path(folder), float(limit_s), options.short)
         return
     with tempfile.TemporaryDirectory() as new:
-        home, cases = options.keep or Path(new), []
+        home = options.keep or Path(new)
         home.mkdir(parents=True, exist_ok=True)
         for make, count, limit_s in CASES:
+            folder = home / make.__name__
             if not options.model or make.__name__ in options.model:
-                prepare(home / make.__name__, make, count, 6.0 if options.short else 60.0)
-                cases.append((home / make.__name__, limit_s))
-        for what, head in HEADS.items():
-            print(f"\n{head}\n{'|---' * (head.count('|') - 1)}|", flush=True)
-            for folder, limit_s in cases:
-                words = ["--serve", what, str(folder), str(limit_s), *["--short"] * options.short]
-                command = [sys.executable, "-m", "tests.benchmarks.plan", *words]
-                subprocess.run(command, check=True)
+                prepare(folder, make, count, 6.0 if options.short else 60.0)
+                compare(folder, limit_s, options.short)
+
+
+def compare(folder: Path, limit_s: float, short: bool) -> None:
+    """Print a model's tables, each measured in a process of its own, right after the tuning."""
+    for what, head in HEADS.items():
+        print(f"\n{head}\n{'|---' * (head.count('|') - 1)}|", flush=True)
+        words = ["--serve", what, str(folder), str(limit_s), *["--short"] * short]
+        subprocess.run([sys.executable, "-m", "tests.benchmarks.plan", *words], check=True)
 
 
 if __name__ == "__main__":

@@ -7,21 +7,25 @@ Nothing else should run meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any, cast
+from unittest import mock
 
+import keras
 import numpy as np
 from msgspec.structs import replace
 
 from autotune import Candidate, MicroBatcher, TunedPredictor
+from autotune.engines.onnxruntime import OnnxRuntimeEngine
 from autotune.service import MEASURED, Overhead
 from tests.batchers import record_of
 from tests.benchmarks.batching import digits, poisson, spare_the_collector
-from tests.benchmarks.nets import following, rows_for
+from tests.benchmarks.nets import attention, cnn, following, mobilenet, rows_for, unet
 
 
 class Instant:
@@ -55,6 +59,8 @@ def instant(batch_size: int, max_wait_s: float) -> tuple[Instant, MicroBatcher]:
 ROW = np.zeros((1, 10), np.float32)
 WIDE = np.ones((8_192, 784), np.float32)  # more than a processor's cache
 FLOODED = 256  # rows of a batch
+SERVED, LOAD = 16, 0.3  # the same in a service, and its share of what one thread could run
+NETS = [(digits, 8_192), (cnn, 2_048), (attention, 2_048), (mobilenet, 256), (unet, 128)]
 
 
 class Timed:
@@ -105,6 +111,44 @@ def in_flood(predictor: TunedPredictor, rows: Any, batches: int = 400) -> tuple[
 def others_s() -> float:
     """Seconds of the processor that all threads but this one had."""
     return time.process_time() - time.thread_time()
+
+
+@contextlib.contextmanager
+def calls_timed() -> Iterator[list[float]]:
+    """Give the seconds of the processor of each call of an engine from now on."""
+    found: list[float] = []
+    call = OnnxRuntimeEngine.__call__
+
+    def timed(engine: OnnxRuntimeEngine, batch: Any) -> Any:
+        start = time.thread_time()
+        outputs = call(engine, batch)
+        found.append(time.thread_time() - start)
+        return outputs
+
+    with mock.patch.object(OnnxRuntimeEngine, "__call__", timed):
+        yield found
+
+
+def after_pauses_s(model: keras.Model, rows: Any, warm: Overhead, seconds: float = 2.0) -> float:
+    """Seconds of the processor for a batch beside the engine's, and beside what a flood tells.
+
+    Where requests come at a third of what would be too many for it, a thread sleeps before nearly
+    each batch.
+    """
+    predictor = following(model, Candidate(SERVED, "onnxruntime", threads=1))
+    predictor.predict(rows[:SERVED])
+    start = time.perf_counter()
+    for _ in range(20):
+        predictor.predict(rows[:1])
+    rate = LOAD * 20 / (time.perf_counter() - start)
+    with MicroBatcher(predictor, max_queue_rows=10**9) as batcher, calls_timed() as calls_s:
+        poisson(batcher, rows, rate, 0.3)
+        before, start_s, known_s = batcher.figures, others_s(), sum(calls_s)
+        poisson(batcher, rows, rate, seconds)
+        spent_s, after = others_s() - start_s - sum(calls_s) + known_s, batcher.figures
+    batches, count = after.batches - before.batches, after.rows - before.rows
+    row_s = warm.answer_s + (warm.byte_s * rows[0].nbytes if count > batches else 0.0)
+    return spent_s / batches - warm.batch_s - count / batches * row_s
 
 
 def let_in_alone_s(requests: int = 20_000) -> float:
@@ -175,7 +219,11 @@ def measure_overhead(rounds: int = 7) -> Overhead:
         found.append((let_in_s, answer_s, batch_s, wake_s, byte_s))
     let_in, answer, batch, wake, byte = (median(each) for each in zip(*found, strict=True))
     gc.enable()
-    return Overhead(let_in_s=let_in, answer_s=answer, batch_s=batch, wake_s=wake, byte_s=byte)
+    warm = Overhead(let_in_s=let_in, answer_s=answer, batch_s=batch, wake_s=wake, byte_s=byte)
+    nets = [(make(), count) for make, count in NETS]
+    colds = [after_pauses_s(net, rows_for(net, count), warm) for net, count in nets]
+    print("cold, by net:", [f"{1e6 * cold:.0f} us" for cold in colds])
+    return replace(warm, cold_s=median(colds))
 
 
 class Nowhere:
