@@ -62,6 +62,30 @@ def test_a_file_is_loaded_and_measured_in_one_child(
         assert pids != {os.getpid()}
 
 
+def test_a_candidate_is_rehearsed_in_the_child(
+    request_for: Callable[..., Load], rows: np.ndarray[Any, Any]
+) -> None:
+    """Calls of all sizes come back as they were made there, by as many threads as were asked."""
+    way = Candidate(8, "compiled", concurrency=2)
+    with IsolatedProbe(request_for(rows)) as probe:
+        found = probe.rehearse(way, (1, 4, 8), 2, 0.3)
+        assert found is not None
+        assert (found.candidate, found.callers, set(found.rows)) == (way, 2, {1, 4, 8})
+        assert len(found.rows) == len(found.times_s)
+        assert isinstance(probe(way, SECONDS), Measurement)  # it goes on
+
+
+@pytest.mark.parametrize("action", ["os.kill(os.getpid(), signal.SIGKILL)", "raise OSError"])
+def test_a_rehearsal_that_fails_is_none(tmp_path: Path, action: str) -> None:
+    """Neither a child's death nor an error of the model is the end of anything."""
+    with trouble(tmp_path, action) as probe:
+        probe.load()
+        assert probe.rehearse(BAD, (1, 16), 1, 0.05) is None
+        assert probe.rehearse(GOOD, (1, 8), 1, 0.05) is not None
+        unknown = Candidate(8, "openvino", threads=1)
+        assert probe.rehearse(unknown, (1, 8), 1, 0.05) is None
+
+
 def test_rows_that_do_not_fit_are_refused_as_in_this_process(
     request_for: Callable[..., Load],
 ) -> None:

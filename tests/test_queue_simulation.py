@@ -11,12 +11,13 @@ from msgspec.structs import replace
 
 from autotune import Candidate, TuningRecord
 from autotune.interpreter import HELD, SLICE_S, Interpreter
+from autotune.outcomes import Rehearsal
 from autotune.queue_simulation import Batcher
 from autotune.scheduling import schedule_for
 from autotune.service import NOTHING, Service
 from autotune.splitting import HAND_OVER_S
 from tests.batchers import doubler, numbered, record_of, serve, timed
-from tests.tunings import XEON
+from tests.tunings import XEON, replaced
 
 MODEL = doubler()
 CALL_S = 1.0
@@ -48,6 +49,26 @@ def simulate(
     batcher = Batcher(arrivals_s, rows, schedule, service, overhead, [0])
     batcher.run()
     return batcher
+
+
+def test_a_call_is_cold_after_a_pause_and_after_one_of_another_size() -> None:
+    """One that follows another of its size at once is warm; Python is cold after a pause only."""
+    way, warm_s, cold_s, python_s = Candidate(2), 1.0, 3.0, 0.25
+    rehearsal = Rehearsal(candidate=way, callers=1, rows=(1, 2), times_s=(cold_s, cold_s))
+    record = record_of(way, call_s=3_600.0, outcomes=[timed(1, warm_s), timed(2, warm_s)])
+    service = Service(replaced(record, rehearsals=(rehearsal,)))
+    # One alone, two and two that wait for it, one more; and later two that are expected.
+    arrivals_s = [1.0, *(1.5,) * 4, 1.6, 50.0, 50.5, 50.6]
+    overhead = replace(NOTHING, cold_s=python_s)
+    schedule = schedule_for(service.recommendation, record, 0.0)
+    batcher = Batcher(arrivals_s, 1, schedule, service, overhead, [0])
+    batcher.run()
+    assert batcher.counts == [1, 2, 2, 1, 1, 2]
+    took_s = [end - start for start, end in zip(batcher.starts_s, batcher.ends_s, strict=True)]
+    assert took_s == pytest.approx([cold_s, cold_s, warm_s, cold_s, cold_s, cold_s])
+    assert batcher.starts_s[0] == pytest.approx(1.0 + python_s)
+    assert batcher.starts_s[1] == batcher.ends_s[0]
+    assert batcher.starts_s[4] == pytest.approx(50.0 + python_s)
 
 
 @settings(max_examples=25)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from autotune import Candidate, InvalidRecord, Measurement
-from autotune.outcomes import Outcome
+from autotune.outcomes import Outcome, Rehearsal
 from autotune.records import Input
 from autotune.service import MEASURED, Service
 from autotune.splitting import Splitter
@@ -63,6 +64,70 @@ def test_a_call_alone_takes_the_time_that_it_took_alone() -> None:
     assert [round(alone.times(flights).mean(8), 6) for flights in (1, 2, 3)] == [0.01, 0.03, 0.03]
 
 
+def rehearsed(way: Candidate, callers: int, seconds: dict[int, float]) -> Rehearsal:
+    """Two calls of each size, one of which was held up for as long again."""
+    rows = tuple(seconds) * 2
+    times_s = (*seconds.values(), *(2 * time_s for time_s in seconds.values()))
+    lost_s = (*(0.0,) * len(seconds), *seconds.values())
+    return Rehearsal(candidate=way, callers=callers, rows=rows, times_s=times_s, lost_s=lost_s)
+
+
+def means_ms(service: Service, flights: int, *sizes: int, is_cold: bool = False) -> list[float]:
+    """Milliseconds of a call, in the mean."""
+    times = service.times(flights, is_cold=is_cold)
+    return [round(1e3 * times.mean(size), 3) for size in sizes]
+
+
+def test_cold_calls_are_those_of_a_rehearsal() -> None:
+    """Of the recommended way, by as many threads as have a call in flight, as they ran."""
+    way = Candidate(8, concurrency=2)
+    outcomes = [timed(1, 0.001, concurrency=2), timed(8, 0.004, concurrency=2)]
+    record = record_of(way, outcomes=outcomes)
+    own = [rehearsed(way, 2, {1: 0.003, 8: 0.006}), rehearsed(way, 1, {1: 0.002, 8: 0.005})]
+    other = rehearsed(Candidate(8, "xla"), 1, {1: 9.0, 8: 9.0})
+    service = Service(replaced(record, rehearsals=(*own, other)))
+    assert means_ms(service, 1, 1, 8, is_cold=True) == [2, 5]
+    assert means_ms(service, 2, 1, 8, is_cold=True) == [3, 6]
+    assert means_ms(service, 2, 1, 8) == [1, 4]
+    for rehearsals in ((), (other,)):
+        service = Service(replaced(record, rehearsals=rehearsals))
+        assert means_ms(service, 2, 1, 8, is_cold=True) == [1, 4]
+
+
+def test_calls_beyond_the_processors_share_them_out() -> None:
+    """Of a rehearsal with more threads than that, half idle, nothing is taken."""
+    way = Candidate(8, concurrency=3, threads=1)
+    record = record_of(way, outcomes=[timed(8, 0.004, concurrency=3, threads=1)])
+    rehearsals = tuple(rehearsed(way, n, {8: n / 1_000}) for n in (1, 2, 3))
+    machine = replaced(XEON, cpu_count=2)
+    service = Service(replaced(record, machine=machine, rehearsals=rehearsals))
+    found = [means_ms(service, flights, 8, is_cold=True) for flights in (1, 2, 3)]
+    assert found == [[1], [2], [3]]
+    service = Service(replaced(record, machine=replaced(XEON, cpu_count=1), rehearsals=rehearsals))
+    found = [means_ms(service, flights, 8, is_cold=True) for flights in (1, 2, 3)]
+    assert found == [[1], [2], [3]]
+    service = Service(replaced(record, machine=replaced(XEON, cpu_count=3), rehearsals=rehearsals))
+    assert means_ms(service, 3, 8, is_cold=True) == [3]
+
+
+def test_fewer_rows_than_were_measured_are_known_from_a_rehearsal() -> None:
+    """In the proportion of those that both have; else a line through others tells."""
+    way = Candidate(8)
+    outcomes = [timed(size, size / 1_000) for size in (4, 8)]
+    record = record_of(way, outcomes=outcomes)
+    assert means_ms(Service(record), 1, 1) == [1]
+    rehearsals = (rehearsed(way, 1, {1: 0.006, 4: 0.008, 8: 0.010}),)
+    assert means_ms(Service(replaced(record, rehearsals=rehearsals)), 1, 1, 4, 8) == [3, 4, 8]
+
+
+def test_a_batch_is_run_with_the_rows_that_it_is_padded_to() -> None:
+    """Beyond the tuned size, and where nothing is padded, as it is."""
+    padded = Service(record_of(Candidate(48, "xla"), outcomes=[timed(48, 0.1, engine="xla")]))
+    assert [padded.size_of(rows) for rows in (1, 2, 24, 25, 49)] == [1, 6, 24, 48, 49]
+    plain = Service(record_of(Candidate(48), outcomes=[timed(48, 0.1)]))
+    assert [plain.size_of(rows) for rows in (1, 2, 49)] == [1, 2, 49]
+
+
 @pytest.mark.parametrize(
     ("engine", "changes", "pads"),
     [
@@ -108,7 +173,7 @@ def test_a_record_without_times_is_refused() -> None:
 
 def test_what_python_takes_is_told_apart() -> None:
     """The default has a time for all parts, and keeps its proportion when scaled."""
-    assert min(MEASURED.let_in_s, MEASURED.answer_s, MEASURED.batch_s, MEASURED.wake_s) > 0
+    assert min(msgspec.structs.astuple(MEASURED)) > 0
     scaled = MEASURED.scaled_to(3 * MEASURED.request_s)
     assert scaled.let_in_s == pytest.approx(3 * MEASURED.let_in_s)
     assert scaled.batch_s == MEASURED.batch_s

@@ -122,6 +122,16 @@ def test_without_isolation_there_is_no_child(mlp: Any, rows: Rows) -> None:
     assert_predicts_as(predictor, mlp, rows)
 
 
+def test_the_answer_is_rehearsed(mlp: Any, rows: Rows, tmp_path: Path) -> None:
+    """The record holds calls as a service makes them, and keeps them in its file."""
+    predictor = autotune.tune(mlp, rows, engines=["keras"], concurrency=[1], budget_s=2.0)
+    (rehearsal,) = predictor.record.rehearsals
+    assert rehearsal.candidate == predictor.recommendation.candidate
+    assert {1, predictor.recommendation.batch_size} <= set(rehearsal.rows)
+    predictor.record.save(tmp_path / "record.json")
+    assert autotune.TuningRecord.load(tmp_path / "record.json") == predictor.record
+
+
 def test_a_class_of_an_importable_module_travels(write_module: Any, rows: Rows) -> None:
     """A model with a class of one's own is measured in the child if a module defines the class."""
     name = write_module("own_classes", TWICE)

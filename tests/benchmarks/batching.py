@@ -126,12 +126,17 @@ class Nothing:
         return self._thread.submit(lambda: rows)
 
 
+def arrivals_s(rate: float, seconds: float, seed: int) -> Any:
+    """When the requests of `poisson` come, from when it is called."""
+    gaps = np.random.default_rng(seed).exponential(1 / rate, max(200, int(rate * seconds)))
+    return np.cumsum(gaps) + 0.05
+
+
 def poisson(
     batcher: MicroBatcher | Nothing, rows: Any, rate: float, seconds: float, seed: int = 0
 ) -> tuple[Any, int]:
     """Latencies of open-loop arrivals at `rate` a second, and how many were turned away."""
-    gaps = np.random.default_rng(seed).exponential(1 / rate, max(200, int(rate * seconds)))
-    due_s = np.cumsum(gaps) + time.perf_counter() + 0.05
+    due_s = arrivals_s(rate, seconds, seed) + time.perf_counter()
     finished = np.full(len(due_s), np.nan)
     shed = 0
     for index, due in enumerate(due_s.tolist()):

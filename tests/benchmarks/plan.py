@@ -16,9 +16,10 @@ A plan holds for the machine as it was when the model was tuned. One that is sha
 time and slower at another, so its speed is measured before and after each spell, by the predictor
 alone, between standstills: rates and times are those of the machine as it was, and a spell in which
 it changed does not count. What all spells would say without that stands beside it. Standstills are
-predicted as the record tells of them; the 99 % quantile that the same simulation tells of those
-felt during the spells, "by then", shows how much of a difference is the weather's. The queue has
-no end, as in the simulation.
+predicted as the record tells of them. Within a spell the machine may be slow for a moment, too, and
+a queue comes of it: the pulse tells, and beside the quantile of all requests stands that of the
+even ones, which met no such moment, against what is predicted where the machine never stands
+still. The queue has no end, as in the simulation.
 """
 
 from __future__ import annotations
@@ -30,8 +31,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -39,26 +38,30 @@ from typing import Any, cast
 import keras
 import numpy as np
 
-from autotune import Candidate, Measurement, MicroBatcher, TunedPredictor, load, tune
+from autotune import MicroBatcher, TunedPredictor, load, tune
 from autotune.plan import Plan, plan_capacity
 from autotune.pulse import Pulse
-from autotune.replica import Replica
+from autotune.replica import Replica, Run
 from autotune.scheduling import schedule_for
 from autotune.service import Overhead, Service
-from autotune.standstills import Standstills
-from tests.benchmarks.batching import digits, poisson, spare_the_collector
+from autotune.standstills import NEVER, Standstills
+from tests.benchmarks.batching import arrivals_s, digits, poisson, spare_the_collector
 from tests.benchmarks.nets import attention, cnn, mlp, mobilenet, rows_for, unet
 from tests.benchmarks.plan_overhead import send, with_flood, with_sender
+from tests.benchmarks.spells import (
+    Machine,
+    Spell,
+    calm_spells,
+    count_calm,
+    even_ones,
+    those_that_count,
+)
 
 RATE = 1e6
 LOADS = (0.3, 0.6, 0.8)
 ASKED_LATENCY, ASKED_LIMIT, ASKED_PLAN_S = 0.25, 0.10, 10.0
-SPEED_S = 0.5  # to see how fast the machine is at the moment
-CALM = 0.07  # by so much its speeds before and after a spell may differ
-MOST_TRIES = 3  # spells for each that is wanted: the others were no calm ones
 SIMULATED = 131_072  # requests
 ENDLESS = 10**9  # rows of a queue
-SLICE_S = 0.001  # in which standstills are told apart
 # model, rows of the sample, limit of the 99 % quantile
 CASES: list[tuple[Callable[[], keras.Model], int, float]] = [
     (mobilenet, 256, 0.1),
@@ -68,76 +71,6 @@ CASES: list[tuple[Callable[[], keras.Model], int, float]] = [
     (digits, 8_192, 0.02),
     (cnn, 2_048, 0.05),
 ]
-
-
-class Machine:
-    """How fast the machine is at the moment, as a share of what it was when the model was tuned.
-
-    Args:
-        predictor: Runs many rows meanwhile.
-        rows: Some of them.
-    """
-
-    def __init__(self, predictor: TunedPredictor, rows: Any) -> None:
-        way, flights = predictor.recommendation, predictor.recommendation.concurrency
-        call_s = Service(predictor.record).times(flights).mean(way.batch_size)
-        self._predictor, self._tuned = predictor, flights * way.batch_size / call_s
-        least = 4 * way.batch_size * flights
-        self._rows = np.resize(rows, (max(least, len(rows)), *rows.shape[1:]))
-
-    def speed(self) -> float:
-        """Measure it, by calls that nothing stopped."""
-        calls_s, end = [], time.perf_counter() + SPEED_S
-        while (start := time.perf_counter()) < end:
-            self._predictor.predict(self._rows)
-            calls_s.append(time.perf_counter() - start)
-        return len(self._rows) / median(calls_s) / self._tuned
-
-
-@dataclass(frozen=True, slots=True)
-class Spell:
-    """What was measured between two looks at the machine's speed.
-
-    Attributes:
-        found: Seconds of each request, or requests a second, as they were.
-        rows: Mean rows of a batch.
-        before: The machine's speed before.
-        after: And after it.
-        slices: What the machine stood still of each slice of it.
-    """
-
-    found: Any
-    rows: float
-    before: float
-    after: float
-    slices: Measurement | None = None
-
-    @property
-    def is_calm(self) -> bool:
-        """Whether the machine's speed was the same."""
-        return abs(self.after / self.before - 1) <= CALM
-
-    @property
-    def speed(self) -> float:
-        """The machine's, meanwhile."""
-        return (self.before + self.after) / 2
-
-
-def calm_spells(measure: Callable[[], Spell], count: int) -> list[Spell]:
-    """Measure until there are so many calm spells, or three times as many in all; return all."""
-    spells: list[Spell] = []
-    while sum(spell.is_calm for spell in spells) < count and len(spells) < MOST_TRIES * count:
-        spells.append(measure())
-    return spells
-
-
-def _calm(spells: list[Spell]) -> list[Spell]:
-    """Those that count: the calm ones, or all where there is none."""
-    return [spell for spell in spells if spell.is_calm] or spells
-
-
-def _count(spells: list[Spell]) -> str:
-    return f"{sum(spell.is_calm for spell in spells)} of {len(spells)}"
 
 
 def flood(batcher: MicroBatcher, rows: Any, seconds: float) -> float:
@@ -193,32 +126,43 @@ def against_load(
         rate = share * plan.requests_per_s
         overhead = with_sender(rows, rate)
         run = replica_of(predictor, plan, overhead).run(rate, SIMULATED)
+        even = replica_of(predictor, plan, overhead, NEVER).run(rate, SIMULATED)
         with MicroBatcher(predictor, **cast(Any, endless)) as batcher:
             poisson(batcher, rows, rate, 0.3)
             spells = calm_spells(
                 lambda: loaded(batcher, machine, rows, rate, seconds),  # noqa: B023
                 count,
             )
-        calm = _calm(spells)
-        steady = [spell.found * spell.speed for spell in calm]
-        late = [float(np.quantile(found, 0.99)) for found in steady]
-        middle = [float(np.quantile(found, 0.50)) for found in steady]
-        measured = float(np.quantile(np.concatenate(steady), 0.99))
-        raw = float(np.quantile(np.concatenate([spell.found for spell in spells]), 0.99))
-        expected = run.quantile(0.99).value
-        off = measured / expected - 1
-        still = Standstills.seen_in([spell.slices for spell in calm if spell.slices])
-        by_then = replica_of(predictor, plan, overhead, still).run(rate, SIMULATED)
-        print(
-            f"| {_name(predictor)} | {share:.0%} | {rate:,.0f} "
-            f"| {ms(run.quantile(0.5).value)} | {_range(median(middle), middle)} "
-            f"| {ms(expected)} | {_range(measured, late)} "
-            f"| {off:+.0%} {'reached' if abs(off) <= ASKED_LATENCY else 'MISSED'} "
-            f"| {ms(by_then.quantile(0.99).value)}, {still.per_s:.2f}/s of {ms(still.mean_s)} "
-            f"| {ms(raw)} | {run.batch_rows:.1f} | {median(spell.rows for spell in calm):.1f} "
-            f"| {_count(spells)} |",
-            flush=True,
-        )
+        line = _line(spells, run, even)
+        print(f"| {_name(predictor)} | {share:.0%} | {rate:,.0f} | {line} |", flush=True)
+
+
+def _line(spells: list[Spell], run: Run, even: Run) -> str:
+    """What was planned, and measured in the spells that count, of all requests and of even ones."""
+    calm = those_that_count(spells)
+    steady = [spell.found * spell.speed for spell in calm]
+    evenly = [found[spell.is_even] for found, spell in zip(steady, calm, strict=True)]
+    late = [float(np.quantile(found, 0.99)) for found in steady]
+    middle = [float(np.quantile(found, 0.50)) for found in steady]
+    raw = float(np.quantile(np.concatenate([spell.found for spell in spells]), 0.99))
+    left_out = 1 - sum(map(len, evenly)) / sum(map(len, steady))
+    return (
+        f"{ms(run.quantile(0.5).value)} | {_range(median(middle), middle)} "
+        f"| {_against(run, np.concatenate(steady))} | {ms(min(late))} to {ms(max(late))} "
+        f"| {_against(even, np.concatenate(evenly))} | {left_out:.0%} | {ms(raw)} "
+        f"| {run.batch_rows:.1f} | {median(spell.rows for spell in calm):.1f} "
+        f"| {count_calm(spells)}"
+    )
+
+
+def _against(run: Run, found: Any) -> str:
+    """A 99 % quantile as planned, as measured, and how far off."""
+    if not len(found):
+        return "- | - | -"
+    expected, measured = run.quantile(0.99).value, float(np.quantile(found, 0.99))
+    off = measured / expected - 1
+    verdict = "reached" if abs(off) <= ASKED_LATENCY else "MISSED"
+    return f"{ms(expected)} | {ms(measured)} | {off:+.0%} {verdict}"
 
 
 def loaded(
@@ -226,21 +170,13 @@ def loaded(
 ) -> Spell:
     """A spell of requests that come at a rate, or at less where the machine is slower."""
     before, start = machine.speed(), batcher.figures
+    seed = start.requests
     with Pulse() as pulse:
-        began_s = time.perf_counter()
-        took, _ = poisson(batcher, rows, rate * before, seconds, seed=start.requests)
-        ended_s = time.perf_counter()
+        dues_s = arrivals_s(rate * before, seconds, seed) + time.perf_counter()
+        took, _ = poisson(batcher, rows, rate * before, seconds, seed)
     end = batcher.figures
     size = (end.rows - start.rows) / (end.batches - start.batches)
-    return Spell(took, size, before, machine.speed(), slices_of(pulse, began_s, ended_s))
-
-
-def slices_of(pulse: Pulse, began_s: float, ended_s: float) -> Measurement:
-    """What was lost of each slice between two moments, as if it were a timed call."""
-    moments_s = np.arange(began_s, ended_s, SLICE_S).tolist()
-    lost_s = pulse.lost_s(list(pairwise(moments_s)))
-    few = tuple(min(lost, 0.99 * SLICE_S) for lost in lost_s)
-    return Measurement(Candidate(1), (SLICE_S,) * len(lost_s), lost_s=few)
+    return Spell(took, size, before, machine.speed(), even_ones(pulse, dues_s))
 
 
 def against_limit(
@@ -252,7 +188,7 @@ def against_limit(
     with MicroBatcher(predictor, **cast(Any, endless)) as batcher:
         flood(batcher, rows, 0.3)
         spells = calm_spells(lambda: flooded(batcher, machine, rows, seconds), count)
-    found = [spell.found / spell.speed for spell in _calm(spells)]
+    found = [spell.found / spell.speed for spell in those_that_count(spells)]
     raw = median(spell.found for spell in spells)
     limit = replica_of(predictor, plan, with_flood(rows)).capacity_per_s
     off = median(found) / limit - 1
@@ -260,7 +196,7 @@ def against_limit(
     print(
         f"| {_name(predictor)} | {limit:,.0f} | {median(found):,.0f} "
         f"({min(found):,.0f} to {max(found):,.0f}) | {off:+.0%} {verdict} | {raw:,.0f} "
-        f"| {_count(spells)} | {plan.saturates_first} |",
+        f"| {count_calm(spells)} | {plan.saturates_first} |",
         flush=True,
     )
 
@@ -326,7 +262,8 @@ HEADS = {
     "plan": "| model | tuned | setting | Python a request | standstills | a million requests/s "
     "| planned in |",
     "load": "| model | load | requests/s | p50 ms predicted | measured | p99 ms predicted "
-    "| measured | off | by then | as it was | rows a batch predicted | measured | calm |",
+    "| measured | off | by spell | p99 of even ones predicted | measured | off | left out "
+    "| p99 as it was | rows a batch predicted | measured | calm |",
     "limit": "| model | limit predicted, rows/s | measured | off | as it was | calm "
     "| saturates first |",
 }

@@ -1,0 +1,88 @@
+"""After a search its answer is rehearsed: by one thread, by two, in turns, in little time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autotune.outcomes import Candidate, Failure, Outcome, Rehearsal
+from autotune.records import Recommendation
+from autotune.rehearsals import CALLS, LEAST_S, ROUNDS, SHARE, rehearsals_of
+from tests.batchers import record_of
+
+
+class Bench:
+    """Notes what is asked, and answers with two calls, or with nothing from some time on."""
+
+    def __init__(self, answers: float = float("inf"), lost_s: Sequence[float] = ()) -> None:
+        self.asked: list[tuple[int, float]] = []
+        self.sizes: set[tuple[int, ...]] = set()
+        self._answers, self._lost_s = answers, lost_s
+
+    def __call__(self, candidate: Candidate, seconds: float, /) -> Outcome:
+        """Nobody measures here."""
+        return Failure(candidate, kind="model_error", elapsed_s=seconds)
+
+    def rehearse(
+        self, candidate: Candidate, sizes: Sequence[int], callers: int, seconds: float
+    ) -> Rehearsal | None:
+        """Note it."""
+        self.asked.append((callers, seconds))
+        self.sizes.add(tuple(sizes))
+        if len(self.asked) > self._answers:
+            return None
+        number = float(len(self.asked))
+        lost_s = (self._lost_s[len(self.asked) - 1], 0.0) if self._lost_s else ()
+        return Rehearsal(
+            candidate=candidate,
+            callers=callers,
+            rows=(1, candidate.batch_size),
+            times_s=(number, 2 * number),
+            lost_s=lost_s if any(lost_s) else (),
+        )
+
+
+def recommended(call_s: float = 0.001, flights: int = 2) -> Recommendation:
+    """The answer 48 rows, whose calls take so long."""
+    chosen = record_of(Candidate(48, concurrency=flights), call_s=call_s).recommendation
+    assert chosen is not None
+    return chosen
+
+
+def test_numbers_of_threads_take_turns_and_share_the_time() -> None:
+    """Each is asked once a round, for sizes that the predictor is ready for."""
+    bench = Bench()
+    found = rehearsals_of(bench, recommended(), budget_s=60.0)
+    assert [callers for callers, _ in bench.asked] == [1, 2] * ROUNDS
+    assert sum(seconds for _, seconds in bench.asked) <= SHARE * 60.0 * (1 + 1e-9)
+    assert bench.sizes == {(1, 6, 12, 24, 48)}
+    assert [each.callers for each in found] == [1, 2]
+    assert found[0].rows == (1, 48) * ROUNDS
+    assert found[0].times_s == (1.0, 2.0, 3.0, 6.0, 5.0, 10.0)
+    assert found[1].times_s == (2.0, 4.0, 4.0, 8.0, 6.0, 12.0)
+    assert found[0].lost_s == ()
+
+
+def test_what_was_lost_stays_beside_its_call() -> None:
+    """Where it was felt in one of the rounds, there is a figure for each call of all."""
+    found = rehearsals_of(Bench(lost_s=(0, 0, 0.5, 0, 0, 0)), recommended(), budget_s=60.0)
+    assert found[0].lost_s == (0.0, 0.0, 0.5, 0.0, 0.0, 0.0)
+    assert found[1].lost_s == ()
+
+
+def test_with_little_time_there_are_fewer_rounds_or_none() -> None:
+    """A rehearsal has room for some calls of full size."""
+    for call_s, rounds in ((0.2, 1), (0.5, 0)):
+        bench = Bench()
+        found = rehearsals_of(bench, recommended(call_s), budget_s=60.0)
+        assert len(bench.asked) == 2 * rounds
+        assert len(found) == (2 if rounds else 0)
+        assert all(seconds >= CALLS * call_s for _, seconds in bench.asked)
+    assert rehearsals_of(Bench(), recommended(flights=1), 0.99 * LEAST_S / SHARE) == ()
+    assert len(rehearsals_of(Bench(), recommended(flights=1), 1.01 * LEAST_S / SHARE)) == 1
+
+
+def test_where_one_fails_there_is_none() -> None:
+    """Nobody is asked again, and the answer stands without."""
+    bench = Bench(answers=3)
+    assert rehearsals_of(bench, recommended(), budget_s=60.0) == ()
+    assert len(bench.asked) == 4
