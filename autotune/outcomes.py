@@ -230,6 +230,8 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
         rows: Rows of each call, none more than the candidate's batch size.
         times_s: Seconds of each call; NumPy in, NumPy out.
         lost_s: As of a `Measurement`.
+        warm_s: Median seconds of a call of the candidate as the search times it, just before: how
+            fast the machine was then. None where that was not timed.
     """
 
     candidate: Candidate
@@ -237,6 +239,7 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
     rows: tuple[Positive, ...]
     times_s: tuple[float, ...]
     lost_s: tuple[float, ...] = ()
+    warm_s: float | None = None
 
     def running_s(self) -> dict[int, list[float]]:
         """Seconds of the calls of each size, without those in which processors were held up."""

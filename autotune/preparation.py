@@ -18,7 +18,7 @@ from autotune.errors import ModelNotPortable
 from autotune.nesting import Nested
 from autotune.probe import IsolatedProbe
 from autotune.records import Loaded
-from autotune.rehearsals import Bench
+from autotune.rehearsals import RehearsingProbe
 from autotune.subjects import Parcel, Subject
 from autotune.worker import DrawnRows, Load, SavedRows
 from autotune.workload import Synthetic, Workload
@@ -61,7 +61,7 @@ def make_ready(
     rows: Workload | Synthetic,
     isolation: Isolation,
     wish: Wish,
-) -> tuple[Bench, Loaded]:
+) -> tuple[RehearsingProbe, Loaded]:
     """Make the probe, in a child or in this process, with model and rows loaded.
 
     Args:

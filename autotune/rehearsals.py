@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
 
-from autotune.outcomes import Candidate, Outcome, Rehearsal
+from autotune.outcomes import Candidate, Measurement, Outcome, Rehearsal
 from autotune.records import Recommendation
 from autotune.runner import ready_sizes
 
 SHARE = 0.05  # of the budget for probing, on top of it
 ROUNDS = 3  # the machine is of another speed from one second to the next
-CALLS = 4  # of full size have room in one rehearsal at least
-LEAST_S = 0.05  # and so many seconds it takes
+CALLS = 4  # of full size have room in a part of a round at least
+LEAST_S = 0.05  # and so many seconds it takes,
+WARM_SHARE = 0.25  # of which so much is for calls as in the search
 
 
-class Bench(Protocol):
+class RehearsingProbe(Protocol):
     """A probe that can make calls as a service does, too."""
 
     def __call__(self, candidate: Candidate, seconds: float, /) -> Outcome:
@@ -30,12 +32,12 @@ class Bench(Protocol):
 
 
 def rehearsals_of(
-    bench: Bench, recommendation: Recommendation, budget_s: float
+    probe: RehearsingProbe, recommendation: Recommendation, budget_s: float
 ) -> tuple[Rehearsal, ...]:
     """Have calls made by one thread, by two, and so on up to as many as are to be in flight.
 
     Args:
-        bench: Makes them.
+        probe: Makes them.
         recommendation: What they run.
         budget_s: Seconds that the search had.
 
@@ -52,11 +54,23 @@ def rehearsals_of(
     parts: dict[int, list[Rehearsal]] = {callers: [] for callers in threads}
     for _ in range(rounds):
         for callers in threads:
-            part = bench.rehearse(way, ready_sizes(way.batch_size), callers, seconds)
+            part = _rehearse(probe, way, callers, seconds)
             if part is None:
                 return ()
             parts[callers].append(part)
     return tuple(map(_together, parts.values()))
+
+
+def _rehearse(
+    probe: RehearsingProbe, way: Candidate, callers: int, seconds: float
+) -> Rehearsal | None:
+    """Have calls made as in the search, and as in a service; None where either fails."""
+    warm = probe(way, WARM_SHARE * seconds)
+    if not isinstance(warm, Measurement):
+        return None
+    sizes, rest_s = ready_sizes(way.batch_size), (1 - WARM_SHARE) * seconds
+    part = probe.rehearse(way, sizes, callers, rest_s)
+    return part and replace(part, warm_s=statistics.median(warm.running_s))
 
 
 def _together(parts: Sequence[Rehearsal]) -> Rehearsal:
@@ -64,6 +78,7 @@ def _together(parts: Sequence[Rehearsal]) -> Rehearsal:
     lost_s = [lost for part in parts for lost in part.lost_s or (0.0,) * len(part.times_s)]
     return replace(
         parts[0],
+        warm_s=statistics.median(part.warm_s for part in parts if part.warm_s),
         rows=tuple(rows for part in parts for rows in part.rows),
         times_s=tuple(time_s for part in parts for time_s in part.times_s),
         lost_s=tuple(lost_s) if any(lost_s) else (),

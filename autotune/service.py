@@ -126,7 +126,8 @@ class Service:
                 f"The record holds no times of {chosen.candidate}. Tune the model again."
             )
         # With fewer in flight a call may be faster; it is not taken to be where nobody measured.
-        cold = self._rehearsed(record)
+        warm_s = float(np.median(lanes[way][chosen.batch_size]))
+        cold = self._rehearsed(record, warm_s)
         self._cold = [Times(sizes, padded) for sizes in cold]
         self._times: list[Times] = []
         for flights in range(self.flights, 0, -1):
@@ -179,23 +180,26 @@ class Service:
         """Rows that a batch of so many is run with."""
         return next((size for size in self.padded if size >= rows), rows)
 
-    def _rehearsed(self, record: TuningRecord) -> list[Sizes]:
+    def _rehearsed(self, record: TuningRecord, warm_s: float) -> list[Sizes]:
         """Seconds of cold calls by their rows, of one in flight, of two, and so on.
 
-        Threads that make them are as often idle as busy. So with more than there are processors
-        for they say little of what calls take that share these out: that is reckoned.
+        They are those of a machine as fast as in the search. Threads that make them are as often
+        idle as busy: with more than there are processors for they say little of what calls take
+        that share these out, and that is reckoned.
+
+        Args:
+            record: Has them.
+            warm_s: Median seconds of a call of the recommendation in the search.
         """
-        own = {
-            r.callers: r for r in record.rehearsals if r.candidate == self.recommendation.candidate
-        }
-        if 1 not in own:
-            return []
-        found = []
-        for flights in range(1, self.flights + 1):
+        way = self.recommendation.candidate
+        own = {each.callers: each for each in record.rehearsals if each.candidate == way}
+        found: list[Sizes] = []
+        for flights in range(1, self.flights + 1) if 1 in own else ():
             fit = [n for n in own if n <= flights and self._share_out(n) == 1.0]
-            callers = max(fit, default=1)
-            slower = self._share_out(flights) / self._share_out(callers)
-            sizes = own[callers].running_s().items()
+            rehearsal = own[max(fit, default=1)]
+            slower = self._share_out(flights) / self._share_out(rehearsal.callers)
+            slower *= warm_s / (rehearsal.warm_s or warm_s)
+            sizes = rehearsal.running_s().items()
             found.append({rows: [slower * time_s for time_s in times_s] for rows, times_s in sizes})
         return found
 

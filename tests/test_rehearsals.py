@@ -4,23 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autotune.outcomes import Candidate, Failure, Outcome, Rehearsal
+import pytest
+
+from autotune.outcomes import Candidate, Failure, Measurement, Outcome, Rehearsal
 from autotune.records import Recommendation
-from autotune.rehearsals import CALLS, LEAST_S, ROUNDS, SHARE, rehearsals_of
+from autotune.rehearsals import CALLS, LEAST_S, ROUNDS, SHARE, WARM_SHARE, rehearsals_of
 from tests.batchers import record_of
 
 
-class Bench:
+class Probe:
     """Notes what is asked, and answers with two calls, or with nothing from some time on."""
 
-    def __init__(self, answers: float = float("inf"), lost_s: Sequence[float] = ()) -> None:
+    def __init__(
+        self,
+        answers: float = float("inf"),
+        lost_s: Sequence[float] = (),
+        *,
+        fails: bool = False,
+    ) -> None:
+        self.measured = 0
         self.asked: list[tuple[int, float]] = []
         self.sizes: set[tuple[int, ...]] = set()
-        self._answers, self._lost_s = answers, lost_s
+        self._answers, self._lost_s, self._fails = answers, lost_s, fails
 
     def __call__(self, candidate: Candidate, seconds: float, /) -> Outcome:
-        """Nobody measures here."""
-        return Failure(candidate, kind="model_error", elapsed_s=seconds)
+        """Calls of a second each at first, then of two, and so on."""
+        self.measured += 1
+        if self._fails:
+            return Failure(candidate, kind="model_error", elapsed_s=seconds)
+        return Measurement(candidate, (float(self.measured),) * 3)
 
     def rehearse(
         self, candidate: Candidate, sizes: Sequence[int], callers: int, seconds: float
@@ -50,11 +62,12 @@ def recommended(call_s: float = 0.001, flights: int = 2) -> Recommendation:
 
 def test_numbers_of_threads_take_turns_and_share_the_time() -> None:
     """Each is asked once a round, for sizes that the predictor is ready for."""
-    bench = Bench()
-    found = rehearsals_of(bench, recommended(), budget_s=60.0)
-    assert [callers for callers, _ in bench.asked] == [1, 2] * ROUNDS
-    assert sum(seconds for _, seconds in bench.asked) <= SHARE * 60.0 * (1 + 1e-9)
-    assert bench.sizes == {(1, 6, 12, 24, 48)}
+    probe = Probe()
+    found = rehearsals_of(probe, recommended(), budget_s=60.0)
+    assert [callers for callers, _ in probe.asked] == [1, 2] * ROUNDS
+    spent_s = sum(seconds for _, seconds in probe.asked) / (1 - WARM_SHARE)
+    assert spent_s == pytest.approx(SHARE * 60.0)
+    assert probe.sizes == {(1, 6, 12, 24, 48)}
     assert [each.callers for each in found] == [1, 2]
     assert found[0].rows == (1, 48) * ROUNDS
     assert found[0].times_s == (1.0, 2.0, 3.0, 6.0, 5.0, 10.0)
@@ -62,9 +75,17 @@ def test_numbers_of_threads_take_turns_and_share_the_time() -> None:
     assert found[0].lost_s == ()
 
 
+def test_calls_as_in_the_search_stand_beside_it() -> None:
+    """Timed just before each."""
+    probe = Probe()
+    found = rehearsals_of(probe, recommended(), budget_s=60.0)
+    assert probe.measured == 2 * ROUNDS
+    assert [each.warm_s for each in found] == [3.0, 4.0]  # of 1, 3, 5 and of 2, 4, 6
+
+
 def test_what_was_lost_stays_beside_its_call() -> None:
     """Where it was felt in one of the rounds, there is a figure for each call of all."""
-    found = rehearsals_of(Bench(lost_s=(0, 0, 0.5, 0, 0, 0)), recommended(), budget_s=60.0)
+    found = rehearsals_of(Probe(lost_s=(0, 0, 0.5, 0, 0, 0)), recommended(), budget_s=60.0)
     assert found[0].lost_s == (0.0, 0.0, 0.5, 0.0, 0.0, 0.0)
     assert found[1].lost_s == ()
 
@@ -72,17 +93,20 @@ def test_what_was_lost_stays_beside_its_call() -> None:
 def test_with_little_time_there_are_fewer_rounds_or_none() -> None:
     """A rehearsal has room for some calls of full size."""
     for call_s, rounds in ((0.2, 1), (0.5, 0)):
-        bench = Bench()
-        found = rehearsals_of(bench, recommended(call_s), budget_s=60.0)
-        assert len(bench.asked) == 2 * rounds
+        probe = Probe()
+        found = rehearsals_of(probe, recommended(call_s), budget_s=60.0)
+        assert len(probe.asked) == 2 * rounds
         assert len(found) == (2 if rounds else 0)
-        assert all(seconds >= CALLS * call_s for _, seconds in bench.asked)
-    assert rehearsals_of(Bench(), recommended(flights=1), 0.99 * LEAST_S / SHARE) == ()
-    assert len(rehearsals_of(Bench(), recommended(flights=1), 1.01 * LEAST_S / SHARE)) == 1
+        assert all(seconds >= (1 - WARM_SHARE) * CALLS * call_s for _, seconds in probe.asked)
+    assert rehearsals_of(Probe(), recommended(flights=1), 0.99 * LEAST_S / SHARE) == ()
+    assert len(rehearsals_of(Probe(), recommended(flights=1), 1.01 * LEAST_S / SHARE)) == 1
 
 
 def test_where_one_fails_there_is_none() -> None:
     """Nobody is asked again, and the answer stands without."""
-    bench = Bench(answers=3)
-    assert rehearsals_of(bench, recommended(), budget_s=60.0) == ()
-    assert len(bench.asked) == 4
+    probe = Probe(answers=3)
+    assert rehearsals_of(probe, recommended(), budget_s=60.0) == ()
+    assert len(probe.asked) == 4
+    failing = Probe(fails=True)
+    assert rehearsals_of(failing, recommended(), budget_s=60.0) == ()
+    assert failing.asked == []

@@ -94,6 +94,15 @@ def test_cold_calls_are_those_of_a_rehearsal() -> None:
         assert means_ms(service, 2, 1, 8, is_cold=True) == [1, 4]
 
 
+def test_a_rehearsal_in_a_slow_moment_is_taken_for_what_it_is() -> None:
+    """Calls as in the search were timed just before it, and took twice what they did in that."""
+    way = Candidate(8)
+    record = record_of(way, outcomes=[timed(8, 0.004)])
+    rehearsal = replaced(rehearsed(way, 1, {1: 0.004, 8: 0.012}), warm_s=0.008)
+    service = Service(replaced(record, rehearsals=(rehearsal,)))
+    assert means_ms(service, 1, 1, 8, is_cold=True) == [2, 6]
+
+
 def test_calls_beyond_the_processors_share_them_out() -> None:
     """Of a rehearsal with more threads than that, half idle, nothing is taken."""
     way = Candidate(8, concurrency=3, threads=1)
