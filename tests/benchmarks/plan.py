@@ -13,13 +13,14 @@ the requests runs in the same process, as a service would: the time that it take
 rate, is measured before, and is in what is predicted. Nothing else should run meanwhile.
 
 A plan holds for the machine as it was when the model was tuned. One that is shared is faster at one
-time and slower at another, so its speed is measured before and after each spell, by the predictor
-alone, between standstills: rates and times are those of the machine as it was, and a spell in which
-it changed does not count. What all spells would say without that stands beside it. Standstills are
-predicted as the record tells of them. Within a spell the machine may be slow for a moment, too, and
-a queue comes of it: the pulse tells, and beside the quantile of all requests stands that of the
-even ones, which met no such moment, against what is predicted where the machine never stands
-still. The queue has no end, as in the simulation.
+time and slower at another, so its speed is measured before and after each spell: for the limit by
+the predictor alone, for latencies by calls as a service makes them, beside the rehearsal's. Rates
+and times are those of the machine as it was, and a spell in which it changed does not count. What
+all spells would say without that stands beside it. Standstills are predicted as the record tells of
+them. Within a spell the machine may be slow for a moment, too, and a queue comes of it: the pulse
+tells, and beside the quantile of all requests stands that of the even ones, which met no such
+moment, against what is predicted where the machine never stands still. The queue has no end, as in
+the simulation.
 """
 
 from __future__ import annotations
@@ -203,9 +204,9 @@ def against_limit(
 
 def flooded(batcher: MicroBatcher, machine: Machine, rows: Any, seconds: float) -> Spell:
     """A spell in which the queue is never empty."""
-    before = machine.speed()
+    before = machine.full_speed()
     found = flood(batcher, rows, seconds)
-    return Spell(found, 0.0, before, machine.speed())
+    return Spell(found, 0.0, before, machine.full_speed())
 
 
 def ms(seconds: float) -> str:

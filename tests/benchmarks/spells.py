@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ import numpy as np
 
 from autotune import TunedPredictor
 from autotune.pulse import Pulse
+from autotune.runner import ready_sizes
 from autotune.service import Service
+from autotune.service_calls import rehearse
+from autotune.timing import Threads
 
 SPEED_S = 0.5  # to see how fast the machine is at the moment
 CALM = 0.07  # by so much its speeds before and after a spell may differ
@@ -31,19 +35,45 @@ class Machine:
     """
 
     def __init__(self, predictor: TunedPredictor, rows: Any) -> None:
-        way, flights = predictor.recommendation, predictor.recommendation.concurrency
-        call_s = Service(predictor.record).times(flights).mean(way.batch_size)
+        self._way = way = predictor.recommendation.candidate
+        service, flights = Service(predictor.record), way.concurrency
+        call_s = service.times(flights).mean(way.batch_size)
         self._predictor, self._tuned = predictor, flights * way.batch_size / call_s
         least = 4 * way.batch_size * flights
         self._rows = np.resize(rows, (max(least, len(rows)), *rows.shape[1:]))
+        self._engine = predictor._ready(rows[:1])[2]._engine
+        self._batches = {size: self._rows[:size] for size in ready_sizes(way.batch_size)}
+        self._callers = min(flights, os.cpu_count() or 1)
+        cold = service.times(self._callers, is_cold=True)
+        self._cold_s = {size: cold.mean(size) for size in self._batches}
+        self._pool = Threads()(self._callers)
 
-    def speed(self) -> float:
-        """Measure it, by calls that nothing stopped."""
+    def full_speed(self) -> float:
+        """Measure it by full batches, of calls that nothing stopped."""
         calls_s, end = [], time.perf_counter() + SPEED_S
         while (start := time.perf_counter()) < end:
             self._predictor.predict(self._rows)
             calls_s.append(time.perf_counter() - start)
         return len(self._rows) / median(calls_s) / self._tuned
+
+    def speed(self) -> float:
+        """Measure it by calls as a service makes them: a neighbour slows both down by other shares.
+
+        The geometric mean over their sizes.
+        """
+        found = rehearse(
+            self._way,
+            self._engine,
+            self._batches,
+            SPEED_S,
+            callers=self._callers,
+            pool=self._pool,
+            is_over=lambda: False,
+        )
+        if found is None:
+            raise SystemExit("No call was made.")
+        ratios = [self._cold_s[size] / np.mean(s) for size, s in found.running_s().items()]
+        return float(np.exp(np.mean(np.log(ratios))))
 
 
 @dataclass(frozen=True, slots=True)
