@@ -27,14 +27,34 @@ def joined(parts: Sequence[Array]) -> Array:
         >>> joined([np.zeros((1, 2)), np.ones((2, 2))]).tolist()
         [[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]
     """
-    sizes, dtype = [each.size for each in parts], parts[0].dtype
-    is_worth_it = max(sizes) > LET_GO and sum(sizes) * dtype.itemsize <= MOST_BYTES
-    if is_worth_it and dtype.kind in "biuf" and all(each.flags.c_contiguous for each in parts):
-        room = bytearray().join(each.data for each in parts)
-        return np.frombuffer(room, dtype).reshape(-1, *parts[0].shape[1:])
-    return np.concatenate(parts)
+    sizes = [each.size for each in parts]
+    if max(sizes) <= LET_GO or not _is_plain(parts, sum(sizes)):
+        return np.concatenate(parts)
+    room = bytearray().join(each.data for each in parts)
+    return np.frombuffer(room, parts[0].dtype).reshape(-1, *parts[0].shape[1:])
+
+
+def padded(array: Array, rows: int) -> Array:
+    """Repeat the last row of an array up to so many rows; as `joined`.
+
+    Example:
+        >>> padded(np.array([[1], [2]]), 4).tolist()
+        [[1], [2], [2], [2]]
+    """
+    missing, last = rows - len(array), array[-1:]
+    if array.size <= LET_GO or not _is_plain([array], array.size + missing * last.size):
+        return np.concatenate([array, np.broadcast_to(last, (missing, *array.shape[1:]))])
+    room = bytearray().join((array.data, last.tobytes() * missing))
+    return np.frombuffer(room, array.dtype).reshape(-1, *array.shape[1:])
 
 
 def copy_of(array: Array) -> Array:
     """Copy an array as `joined` does."""
     return array.copy() if array.size <= LET_GO else joined([array])
+
+
+def _is_plain(parts: Sequence[Array], numbers: int) -> bool:
+    """Whether arrays of so many numbers in all are bytes in a row, and not too many."""
+    dtype = parts[0].dtype
+    is_plain = dtype.kind in "biuf" and numbers * dtype.itemsize <= MOST_BYTES
+    return is_plain and all(each.flags.c_contiguous for each in parts)

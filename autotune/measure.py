@@ -120,6 +120,7 @@ class InProcessProbe:
                 if guard.alarm:
                     return None
                 engine = self._engine_of(candidate)
+                flying = msgspec.structs.replace(candidate, concurrency=callers)
                 batches = {rows: self._workload.take(rows) for rows in sizes}
                 mapped.read_in(list(batches.values()))
                 return rehearse(
@@ -130,7 +131,7 @@ class InProcessProbe:
                     callers=callers,
                     pool=self._threads(callers),
                     is_over=guard.is_alarmed,
-                    pulse=self._pulse,
+                    pulse=self._pulse if flying.fills(self._processors) else None,
                 )
         except Exception as error:  # the answer stands without
             _log.debug("Calls as of a service: %s", one_line(error))

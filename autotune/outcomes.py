@@ -221,8 +221,8 @@ class Failure(_OnlyCandidate, frozen=True, kw_only=True, tag_field="outcome", ta
 class Rehearsal(Struct, frozen=True, kw_only=True):
     """Calls as a service makes them: of one size after another, each after a pause.
 
-    They take longer than calls of one size one right after the other, by up to two times where
-    they are short: what they need is not in the processor's caches.
+    They take longer than calls of one size one right after the other, up to three times as long
+    where they are short: what they need is not in the processor's caches.
 
     Attributes:
         candidate: The way of running the model.
@@ -240,6 +240,16 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
     times_s: tuple[float, ...]
     lost_s: tuple[float, ...] = ()
     warm_s: float | None = None
+
+    def __post_init__(self) -> None:
+        counts = {len(self.rows), len(self.times_s), len(self.lost_s or self.times_s)}
+        if len(counts) > 1 or not self.times_s:
+            raise InvalidInput("rows, times_s and lost_s must hold one for each call.")
+        lost_s = self.lost_s or (0.0,) * len(self.times_s)
+        if not all(0 <= lost < t < math.inf for lost, t in zip(lost_s, self.times_s, strict=True)):
+            raise InvalidInput("times_s must be longer than 0 seconds each, and than lost_s.")
+        if self.warm_s is not None and not 0 < self.warm_s < math.inf:
+            raise InvalidInput(f"warm_s must be a time in seconds, but got {self.warm_s!r}.")
 
     def running_s(self) -> dict[int, list[float]]:
         """Seconds of the calls of each size, without those in which processors were held up."""

@@ -214,7 +214,8 @@ class Batcher:
         draw = self._draws[self._calls % len(self._draws)]
         self._calls += 1
         size = self._service.size_of(rows)
-        times = self._service.times(flights, is_cold=self._is_cold or size != self._last_size)
+        is_cold = calls == 1 and (self._is_cold or size != self._last_size)
+        times = self._service.times(flights, is_cold=is_cold)
         self._is_cold, self._last_size = False, size
         one_s = times.seconds(rows, draw)
         if calls > 1:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections.abc import Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
 
+from autotune.errors import one_line
 from autotune.outcomes import Candidate, Measurement, Outcome, Rehearsal
 from autotune.records import Recommendation
 from autotune.runner import ready_sizes
 
+_log = logging.getLogger("autotune")
+
 SHARE = 0.05  # of the budget for probing, on top of it
 ROUNDS = 3  # the machine is of another speed from one second to the next
-CALLS = 4  # of full size have room in a part of a round at least
-LEAST_S = 0.05  # and so many seconds it takes,
+CALLS = 40  # of full size have room in the time of each number of threads: ten of each size come
+LEAST_S = 0.05  # of a part of it, in one round,
 WARM_SHARE = 0.25  # of which so much is for calls as in the search
 
 
@@ -46,18 +50,21 @@ def rehearsals_of(
     """
     way = recommendation.candidate
     threads = range(1, way.concurrency + 1)
-    least_s = max(LEAST_S, CALLS * recommendation.latency_s)
-    rounds = min(ROUNDS, int(SHARE * budget_s / (least_s * len(threads))))
-    if not rounds:
+    each_s = SHARE * budget_s / len(threads)
+    rounds = min(ROUNDS, int(each_s / LEAST_S))
+    if not rounds or each_s < CALLS * recommendation.latency_s:
         return ()
-    seconds = SHARE * budget_s / (rounds * len(threads))
     parts: dict[int, list[Rehearsal]] = {callers: [] for callers in threads}
-    for _ in range(rounds):
-        for callers in threads:
-            part = _rehearse(probe, way, callers, seconds)
-            if part is None:
-                return ()
-            parts[callers].append(part)
+    try:
+        for _ in range(rounds):
+            for callers in threads:
+                part = _rehearse(probe, way, callers, each_s / rounds)
+                if part is None:
+                    return ()
+                parts[callers].append(part)
+    except Exception as error:  # such as a model that cannot be loaded again: the answer stands
+        _log.debug("Calls as of a service: %s", one_line(error))
+        return ()
     return tuple(map(_together, parts.values()))
 
 

@@ -12,7 +12,7 @@ import optree
 
 from autotune.engines import Engine, Session
 from autotune.errors import is_out_of_memory, one_line
-from autotune.joining import joined
+from autotune.joining import padded
 from autotune.nesting import Array, Nested, concatenate, head, join
 from autotune.pace import Pace
 from autotune.stats import Counters
@@ -184,7 +184,7 @@ class Runner:
     def _call(self, batch: Nested, rows: int) -> Nested:
         size = next((size for size in self._sizes if size >= rows), rows)
         if size > rows:
-            batch = optree.tree_map(lambda array: _pad(array, size), batch)
+            batch = optree.tree_map(lambda array: padded(array, size), batch)
         with self._turn:
             outputs = self._engine(batch)
         if size == rows:
@@ -204,8 +204,3 @@ class Runner:
                 if is_out_of_memory(error):
                     return sizes[: max(1, place)]
         return sizes
-
-
-def _pad(array: Array, size: int) -> Array:
-    """Repeat the last row up to `size` rows: unlike zeros, it is surely valid."""
-    return joined([array, *[array[-1:]] * (size - len(array))])

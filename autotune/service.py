@@ -26,6 +26,7 @@ from autotune.standstills import Standstills
 
 Sizes = dict[int, list[float]]  # seconds of calls by their rows
 
+FEW = 10  # calls of a size in a rehearsal: fewer tell nothing of it
 FLOAT_BYTES = 4  # of an exported weight
 
 
@@ -136,7 +137,7 @@ class Service:
                 measured = _with_fewer(measured, cold[flights - 1])
             self._times.append(Times(measured, padded) if measured else self._times[-1])
         self._times.reverse()
-        self.limits = [size for size in self._times[-1].sizes if size <= chosen.batch_size]
+        self.limits = sorted(size for size in lanes[way] if size <= chosen.batch_size)
         self.parts = functools.cache(self._parts)
 
     def stretch(self, calls: int) -> float:
@@ -199,8 +200,10 @@ class Service:
             rehearsal = own[max(fit, default=1)]
             slower = self._share_out(flights) / self._share_out(rehearsal.callers)
             slower *= warm_s / (rehearsal.warm_s or warm_s)
-            sizes = rehearsal.running_s().items()
-            found.append({rows: [slower * time_s for time_s in times_s] for rows, times_s in sizes})
+            known = {n: s for n, s in rehearsal.running_s().items() if len(s) >= FEW}
+            if not {1, way.batch_size} <= known.keys():  # a line beyond what is known tells little
+                return []
+            found.append({n: [slower * time_s for time_s in s] for n, s in known.items()})
         return found
 
     def _share_out(self, calls: int) -> float:

@@ -10,8 +10,8 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, wait
 
 from autotune.nesting import Nested
 from autotune.outcomes import Candidate, Rehearsal
@@ -42,37 +42,46 @@ def rehearse(
         seconds: How long, about; the first calls of each size come on top, and are not timed.
         callers: How many threads make calls.
         pool: Has so many threads.
-        is_over: Ends it early.
+        is_over: Whether it must end; its calls tell nothing then.
         pulse: Tells when processors were held up; None where they are not to be watched.
 
     Returns:
-        The calls; None where none was made.
+        The calls; None where there is none, or it had to end.
+
+    Raises:
+        Exception: What a call raised, when none is in flight any more.
     """
     sizes = _warm_up(call, batches, WARM_UP_SHARE * seconds, pool, callers)
     found: list[tuple[int, Timing]] = []
     deadline = time.perf_counter() + seconds
-    lock = threading.Lock()
+    lock, failed = threading.Lock(), threading.Event()
 
     def go_on() -> bool:
-        is_late = time.perf_counter() >= deadline
+        is_late = time.perf_counter() >= deadline or failed.is_set()
         return not is_late and len(found) < MOST_CALLS and not is_over()
 
-    def make_calls(number: int) -> None:
-        chance = random.Random(number)  # noqa: S311
-        call_s = 0.0
+    def make_calls() -> None:
+        turns, call_s = _shuffled(sizes), 0.0
         while go_on():
-            rows = chance.choice(sizes)
-            time.sleep(chance.expovariate(1.0) * call_s)
+            rows = next(turns)
+            time.sleep(random.expovariate(1.0) * call_s)
             start = time.perf_counter()
-            call(batches[rows])
+            try:
+                call(batches[rows])
+            except BaseException:
+                failed.set()
+                raise
             end = time.perf_counter()
             call_s = end - start
             with lock:
                 found.append((rows, (start, end)))
 
     with pulse or contextlib.nullcontext():
-        list(pool.map(make_calls, range(callers)))
-    if not found:
+        ends = [pool.submit(make_calls) for _ in range(callers)]
+        wait(ends)
+    for end in ends:
+        end.result()
+    if not found or is_over():
         return None
     rows, timings = zip(*found, strict=True)
     times_s = tuple(round(end - start, 9) for start, end in timings)
@@ -84,6 +93,12 @@ def rehearse(
         times_s=times_s,
         lost_s=lost_s if any(lost_s) else (),
     )
+
+
+def _shuffled(sizes: Sequence[int]) -> Iterator[int]:
+    """Give all sizes in random order, and again: each comes as often as the others."""
+    while True:
+        yield from random.sample(sizes, len(sizes))
 
 
 def _warm_up(

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from autotune.joining import LET_GO, MOST_BYTES, copy_of, joined
+from autotune.joining import LET_GO, MOST_BYTES, copy_of, joined, padded
 
 WIDE = LET_GO + 1
 
@@ -37,6 +37,30 @@ def test_arrays_are_joined_as_numpy_does(parts: list[Any]) -> None:
     np.testing.assert_array_equal(found, expected)
     assert found.flags.writeable
     assert not any(np.shares_memory(found, part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.arange(6.0).reshape(2, 3),
+        np.random.default_rng(0).normal(size=(2, WIDE)),
+        np.arange(WIDE * 4, dtype=np.int16).reshape(2, 2, WIDE),
+        np.ones((WIDE, 4)).T,
+        np.ones((4, WIDE), ml_dtypes.bfloat16),
+        np.array([["a"] * WIDE]),
+        np.random.default_rng(0).normal(size=(2, MOST_BYTES // 32)),
+    ],
+    ids=["few", "wide", "nested", "not in order", "bfloat16", "text", "large"],
+)
+@pytest.mark.parametrize("more", [1, 3])
+def test_the_last_row_is_repeated(rows: Any, more: int) -> None:
+    """As often as there are rows missing."""
+    found = padded(rows, len(rows) + more)
+    expected = np.concatenate([rows, np.repeat(rows[-1:], more, axis=0)])
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    np.testing.assert_array_equal(found, expected)
+    assert found.flags.writeable
+    assert not np.shares_memory(found, rows)
 
 
 @pytest.mark.parametrize("numbers", [1, WIDE])
@@ -68,8 +92,8 @@ def test_nobody_gets_the_lock_meanwhile() -> None:
         return times
 
     thread = threading.Thread(target=count)
-    thread.start()
     sys.setswitchinterval(3600.0)
+    thread.start()
     try:
         kept, let_go = times_let_go(joined), times_let_go(np.concatenate)
     finally:

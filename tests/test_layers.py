@@ -163,7 +163,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "refining": (7, "bounds judging ladder outcomes standing", ""),
     "report.axes": (7, "report.series", "altair"),
     "report.text": (7, "engines outcomes records report.speeds report.words units", "rich"),
-    "rehearsals": (7, "outcomes records runner", "msgspec"),
+    "rehearsals": (7, "errors outcomes records runner", "msgspec"),
     "service": (
         7,
         "calltimes dtypes errors judging outcomes records runner signature splitting standstills",

@@ -70,7 +70,8 @@ def test_a_candidate_is_rehearsed_in_the_child(
     with IsolatedProbe(request_for(rows)) as probe:
         found = probe.rehearse(way, (1, 4, 8), 2, 0.3)
         assert found is not None
-        assert (found.candidate, found.callers, set(found.rows)) == (way, 2, {1, 4, 8})
+        assert (found.candidate, found.callers) == (way, 2)
+        assert {8} <= set(found.rows) <= {1, 4, 8}  # on a busy machine the others are left out
         assert len(found.rows) == len(found.times_s)
         assert isinstance(probe(way, SECONDS), Measurement)  # it goes on
 

@@ -14,7 +14,7 @@ from autotune.interpreter import HELD, SLICE_S, Interpreter
 from autotune.outcomes import Rehearsal
 from autotune.queue_simulation import Batcher
 from autotune.scheduling import schedule_for
-from autotune.service import NOTHING, Service
+from autotune.service import FEW, NOTHING, Service
 from autotune.splitting import HAND_OVER_S
 from tests.batchers import doubler, numbered, record_of, serve, timed
 from tests.tunings import XEON, replaced
@@ -54,7 +54,8 @@ def simulate(
 def test_a_call_is_cold_after_a_pause_and_after_one_of_another_size() -> None:
     """One that follows another of its size at once is warm; Python is cold after a pause only."""
     way, warm_s, cold_s, python_s = Candidate(2), 1.0, 3.0, 0.25
-    rehearsal = Rehearsal(candidate=way, callers=1, rows=(1, 2), times_s=(cold_s, cold_s))
+    rows, times_s = (1, 2) * FEW, (cold_s, cold_s) * FEW
+    rehearsal = Rehearsal(candidate=way, callers=1, rows=rows, times_s=times_s)
     record = record_of(way, call_s=3_600.0, outcomes=[timed(1, warm_s), timed(2, warm_s)])
     service = Service(replaced(record, rehearsals=(rehearsal,)))
     # One alone, two and two that wait for it, one more; and later two that are expected.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from autotune.errors import InvalidModel
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome, Rehearsal
 from autotune.records import Recommendation
 from autotune.rehearsals import CALLS, LEAST_S, ROUNDS, SHARE, WARM_SHARE, rehearsals_of
@@ -21,15 +22,18 @@ class Probe:
         lost_s: Sequence[float] = (),
         *,
         fails: bool = False,
+        breaks: str = "",
     ) -> None:
         self.measured = 0
         self.asked: list[tuple[int, float]] = []
         self.sizes: set[tuple[int, ...]] = set()
-        self._answers, self._lost_s, self._fails = answers, lost_s, fails
+        self._answers, self._lost_s, self._fails, self._breaks = answers, lost_s, fails, breaks
 
     def __call__(self, candidate: Candidate, seconds: float, /) -> Outcome:
         """Calls of a second each at first, then of two, and so on."""
         self.measured += 1
+        if self._breaks == "measured":
+            raise InvalidModel("It cannot be loaded again.")
         if self._fails:
             return Failure(candidate, kind="model_error", elapsed_s=seconds)
         return Measurement(candidate, (float(self.measured),) * 3)
@@ -38,6 +42,8 @@ class Probe:
         self, candidate: Candidate, sizes: Sequence[int], callers: int, seconds: float
     ) -> Rehearsal | None:
         """Note it."""
+        if self._breaks == "rehearsed":
+            raise InvalidModel("It cannot be loaded again.")
         self.asked.append((callers, seconds))
         self.sizes.add(tuple(sizes))
         if len(self.asked) > self._answers:
@@ -91,15 +97,21 @@ def test_what_was_lost_stays_beside_its_call() -> None:
 
 
 def test_with_little_time_there_are_fewer_rounds_or_none() -> None:
-    """A rehearsal has room for some calls of full size."""
-    for call_s, rounds in ((0.2, 1), (0.5, 0)):
+    """Each part has its least time, and each number of threads room for calls of full size."""
+    for budget_s, rounds in ((7 * LEAST_S / SHARE, 3), (4.5 * LEAST_S / SHARE, 2), (1.0, 0)):
         probe = Probe()
-        found = rehearsals_of(probe, recommended(call_s), budget_s=60.0)
+        found = rehearsals_of(probe, recommended(), budget_s)
         assert len(probe.asked) == 2 * rounds
         assert len(found) == (2 if rounds else 0)
-        assert all(seconds >= (1 - WARM_SHARE) * CALLS * call_s for _, seconds in probe.asked)
-    assert rehearsals_of(Probe(), recommended(flights=1), 0.99 * LEAST_S / SHARE) == ()
-    assert len(rehearsals_of(Probe(), recommended(flights=1), 1.01 * LEAST_S / SHARE)) == 1
+    just_s = SHARE * 60.0 / 2 / CALLS
+    assert len(rehearsals_of(Probe(), recommended(0.99 * just_s), 60.0)) == 2
+    assert rehearsals_of(Probe(), recommended(1.01 * just_s), 60.0) == ()
+
+
+@pytest.mark.parametrize("where", ["measured", "rehearsed"])
+def test_whatever_breaks_the_answer_stands(where: str) -> None:
+    """It was found before."""
+    assert rehearsals_of(Probe(breaks=where), recommended(), budget_s=60.0) == ()
 
 
 def test_where_one_fails_there_is_none() -> None:

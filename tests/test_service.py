@@ -10,7 +10,7 @@ import pytest
 from autotune import Candidate, InvalidRecord, Measurement
 from autotune.outcomes import Outcome, Rehearsal
 from autotune.records import Input
-from autotune.service import MEASURED, Service
+from autotune.service import FEW, MEASURED, Service
 from autotune.splitting import Splitter
 from tests.batchers import record_of, timed
 from tests.tunings import MODEL, XEON, replaced
@@ -65,11 +65,16 @@ def test_a_call_alone_takes_the_time_that_it_took_alone() -> None:
 
 
 def rehearsed(way: Candidate, callers: int, seconds: dict[int, float]) -> Rehearsal:
-    """Two calls of each size, one of which was held up for as long again."""
-    rows = tuple(seconds) * 2
+    """Calls of each size, half of which were held up for as long again."""
     times_s = (*seconds.values(), *(2 * time_s for time_s in seconds.values()))
     lost_s = (*(0.0,) * len(seconds), *seconds.values())
-    return Rehearsal(candidate=way, callers=callers, rows=rows, times_s=times_s, lost_s=lost_s)
+    return Rehearsal(
+        candidate=way,
+        callers=callers,
+        rows=tuple(seconds) * FEW,
+        times_s=times_s * (FEW // 2),
+        lost_s=lost_s * (FEW // 2),
+    )
 
 
 def means_ms(service: Service, flights: int, *sizes: int, is_cold: bool = False) -> list[float]:
@@ -107,7 +112,7 @@ def test_calls_beyond_the_processors_share_them_out() -> None:
     """Of a rehearsal with more threads than that, half idle, nothing is taken."""
     way = Candidate(8, concurrency=3, threads=1)
     record = record_of(way, outcomes=[timed(8, 0.004, concurrency=3, threads=1)])
-    rehearsals = tuple(rehearsed(way, n, {8: n / 1_000}) for n in (1, 2, 3))
+    rehearsals = tuple(rehearsed(way, n, {1: n / 1_000, 8: n / 1_000}) for n in (1, 2, 3))
     machine = replaced(XEON, cpu_count=2)
     service = Service(replaced(record, machine=machine, rehearsals=rehearsals))
     found = [means_ms(service, flights, 8, is_cold=True) for flights in (1, 2, 3)]
@@ -119,6 +124,23 @@ def test_calls_beyond_the_processors_share_them_out() -> None:
     assert means_ms(service, 3, 8, is_cold=True) == [3]
 
 
+@pytest.mark.parametrize("missing", [1, 4, 8])
+def test_a_rehearsal_that_lacks_calls_tells_nothing_of_them(missing: int) -> None:
+    """Of the sizes between, others tell; without one row or the whole batch it is not taken."""
+    way = Candidate(8)
+    record = record_of(way, outcomes=[timed(size, 0.001) for size in (1, 4, 8)])
+    whole = rehearsed(way, 1, {1: 0.002, 4: 0.009, 8: 0.016})
+    kept = [place for place, rows in enumerate(whole.rows) if rows != missing or place < FEW]
+    few = replaced(
+        whole,
+        rows=tuple(whole.rows[place] for place in kept),
+        times_s=tuple(whole.times_s[place] for place in kept),
+        lost_s=tuple(whole.lost_s[place] for place in kept),
+    )
+    service = Service(replaced(record, rehearsals=(few,)))
+    assert means_ms(service, 1, 4, is_cold=True) == [8 if missing == 4 else 1]
+
+
 def test_fewer_rows_than_were_measured_are_known_from_a_rehearsal() -> None:
     """In the proportion of those that both have; else a line through others tells."""
     way = Candidate(8)
@@ -126,7 +148,9 @@ def test_fewer_rows_than_were_measured_are_known_from_a_rehearsal() -> None:
     record = record_of(way, outcomes=outcomes)
     assert means_ms(Service(record), 1, 1) == [1]
     rehearsals = (rehearsed(way, 1, {1: 0.006, 4: 0.008, 8: 0.010}),)
-    assert means_ms(Service(replaced(record, rehearsals=rehearsals)), 1, 1, 4, 8) == [3, 4, 8]
+    service = Service(replaced(record, rehearsals=rehearsals))
+    assert means_ms(service, 1, 1, 4, 8) == [3, 4, 8]
+    assert service.limits == [4, 8]  # which were searched
 
 
 def test_a_batch_is_run_with_the_rows_that_it_is_padded_to() -> None:

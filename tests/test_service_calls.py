@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autotune.errors import InvalidInput
 from autotune.outcomes import Candidate, Rehearsal
 from autotune.pulse import Pulse
 from autotune.service_calls import MOST_CALLS, rehearse
@@ -57,7 +58,7 @@ def rehearsed(
 
 
 def test_sizes_change_from_call_to_call() -> None:
-    """All sizes come, none for long, and each call's time stands beside its rows."""
+    """All sizes come equally often, and each call's time stands beside its rows."""
     model = Model()
     found = rehearsed(model, callers=1)
     assert found is not None
@@ -65,7 +66,9 @@ def test_sizes_change_from_call_to_call() -> None:
     assert set(found.rows) == set(BATCHES)
     assert len(found.times_s) == len(found.rows) == len(model.rows) - len(BATCHES)
     assert found.rows == tuple(model.rows[len(BATCHES) :])
-    assert max(len(list(same)) for _, same in itertools.groupby(found.rows)) < len(found.rows) / 2
+    counts = [found.rows.count(size) for size in BATCHES]
+    assert max(counts) - min(counts) <= 1
+    assert max(len(list(same)) for _, same in itertools.groupby(found.rows)) <= 2
     assert min(found.times_s) >= CALL_S
     assert found.running_s().keys() == set(BATCHES)
 
@@ -76,7 +79,7 @@ def test_threads_are_as_often_idle_as_busy() -> None:
     found = rehearsed(model, seconds)
     assert found is not None
     assert model.most_flying == 2
-    assert 0.25 < sum(found.times_s) / (2 * seconds) < 0.85
+    assert 0.1 < sum(found.times_s) / (2 * seconds) < 0.9
 
 
 def test_sizes_that_take_too_long_to_begin_with_are_left_out() -> None:
@@ -89,13 +92,11 @@ def test_sizes_that_take_too_long_to_begin_with_are_left_out() -> None:
 
 
 def test_it_ends_when_it_must() -> None:
-    """An alarm ends it, before the first call or after."""
+    """An alarm ends it, before the first call or after; what was timed meanwhile tells nothing."""
+    assert rehearsed(Model(), is_over=lambda: True) is None
     model = Model()
-    assert rehearsed(model, is_over=lambda: True) is None
-    began = time.perf_counter()
-    found = rehearsed(model, seconds=60.0, is_over=lambda: time.perf_counter() > began + 0.2)
-    assert found is not None
-    assert time.perf_counter() - began < 30.0
+    assert rehearsed(model, seconds=60.0, is_over=lambda: len(model.rows) > 20) is None
+    assert 20 < len(model.rows) < 30
 
 
 def test_of_quick_calls_no_more_are_kept_than_tell_anything() -> None:
@@ -115,6 +116,22 @@ def test_what_a_call_raises_is_raised() -> None:
         rehearsed(call)
 
 
+def test_where_a_call_fails_the_others_end() -> None:
+    """None is in flight when it is told."""
+    model, numbers = Model(), itertools.count()
+
+    def call(batch: Any) -> Any:
+        model(batch)
+        if next(numbers) == 20:
+            raise MemoryError("no more")
+
+    with pytest.raises(MemoryError, match="no more"):
+        rehearsed(call, seconds=60.0)
+    count = len(model.rows)
+    time.sleep(10 * CALL_S)
+    assert count == len(model.rows) < 30
+
+
 def test_standstills_are_told_apart() -> None:
     """Seconds that the pulse felt are not part of the running time."""
 
@@ -128,3 +145,23 @@ def test_standstills_are_told_apart() -> None:
     assert sum(map(sum, found.running_s().values())) == pytest.approx(
         sum(found.times_s) - found.lost_s[0]
     )
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"rows": (1,)}, "one for each call"),
+        ({"lost_s": (0.0,)}, "one for each call"),
+        ({"rows": (), "times_s": ()}, "one for each call"),
+        ({"times_s": (1.0, 0.0)}, "longer than 0 seconds"),
+        ({"times_s": (1.0, float("inf"))}, "longer than 0 seconds"),
+        ({"lost_s": (0.0, 2.0)}, "and than lost_s"),
+        ({"warm_s": 0.0}, "warm_s must be a time"),
+    ],
+)
+def test_a_damaged_rehearsal_is_refused(damage: dict[str, Any], message: str) -> None:
+    """As one in a record that somebody has edited."""
+    whole: dict[str, Any] = {"candidate": WAY, "callers": 1, "rows": (1, 8), "times_s": (1.0, 2.0)}
+    assert Rehearsal(**whole).running_s() == {1: [1.0], 8: [2.0]}
+    with pytest.raises(InvalidInput, match=message):
+        Rehearsal(**(whole | damage))

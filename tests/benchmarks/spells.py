@@ -36,6 +36,8 @@ class Machine:
 
     def __init__(self, predictor: TunedPredictor, rows: Any) -> None:
         self._way = way = predictor.recommendation.candidate
+        if not predictor.record.rehearsals:
+            raise SystemExit("The record has no rehearsal. Tune the model again.")
         service, flights = Service(predictor.record), way.concurrency
         call_s = service.times(flights).mean(way.batch_size)
         self._predictor, self._tuned = predictor, flights * way.batch_size / call_s
@@ -127,7 +129,10 @@ def even_ones(pulse: Pulse, dues_s: Any) -> Any:
     """Tell which of the requests that were due at these times met no moment of a slow machine."""
     moments_s = np.arange(dues_s[0] - WINDOW_S, dues_s[-1] + 2 * WINDOW_S, WINDOW_S)
     is_even = np.ones(len(dues_s), bool)
-    for moment, slowness in zip(moments_s, pulse.slowness(moments_s.tolist()), strict=False):
-        if slowness > SLOW:
+    felt = pulse.slowness(moments_s.tolist())
+    if np.isnan(felt).all():
+        raise SystemExit("The pulse is not felt here: nothing tells when the machine is slow.")
+    for moment, slowness in zip(moments_s, felt, strict=False):
+        if not slowness <= SLOW:  # or it stood still
             is_even &= (dues_s < moment - BEFORE_S) | (dues_s > moment + WINDOW_S + AFTER_S)
     return is_even
