@@ -231,7 +231,7 @@ def _of_standstills(
 
 
 def _warnings(record: TuningRecord, service: Service, loads: Iterable[Load]) -> Iterator[str]:
-    smallest = service.limits[0]
+    smallest = service.times(service.flights).sizes[0]  # a rehearsal's, if there is one
     if min(load.batch_rows for load in loads) < smallest / 2:
         yield (
             f"No batch of fewer than {smallest} rows was measured in the recommended way: the "

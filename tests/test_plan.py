@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autotune import Candidate, InvalidInput, Measurement, NoFeasibleBatchSize, TuningRecord
+from autotune.outcomes import Rehearsal
 from autotune.plan import Plan, plan_capacity
-from autotune.service import NOTHING, Overhead
+from autotune.service import FEW, NOTHING, Overhead
 from tests.batchers import record_of, serve, timed
 from tests.tunings import MODEL, XEON, replaced
 
@@ -173,6 +174,16 @@ def test_doubt_is_told() -> None:
         "The record itself has warnings",
     ]
     assert PLANNED.warnings == ()
+
+
+def test_small_batches_of_a_rehearsal_are_not_guessed() -> None:
+    """They were timed, if not in the search."""
+    record = record_with(sizes=(64, 256))
+    rehearsal = Rehearsal(
+        candidate=Candidate(256), callers=1, rows=(1, 256) * FEW, times_s=(0.003, 0.03) * FEW
+    )
+    assert quick(record, rate=10).warnings != ()
+    assert quick(replaced(record, rehearsals=(rehearsal,)), rate=10).warnings == ()
 
 
 def test_a_processor_that_is_shared_with_python_is_warned_of() -> None:
