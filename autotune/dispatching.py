@@ -188,8 +188,8 @@ class Dispatcher:
     def _load(self, batch: list[Request], line: Line, now: float) -> None:
         """Take a batch out of a line, but leave the other workers their share of all rows.
 
-        Or several: of a crowd as many as leave each worker as many, and as many again to wait; but
-        no idle worker is left without his share of those who wait.
+        Or several: as many as leave each worker as many of those who are there, and as many again
+        to wait; but no idle worker is left without his share of those who wait.
         """
         is_there = line.rows >= self._enough or self._queue.rows >= self._everybody
         if not is_there and not self._queue.is_released(line):  # waited in vain
@@ -199,8 +199,7 @@ class Dispatcher:
         share = max(least_share, math.ceil(here / self._workers))
         size = self._schedule.batch_size
         of_waiting = math.ceil(self._queue.rows / self._idle)  # of which this worker is one
-        of_crowd = min(int(share), self._crowd // (self._workers + 1), of_waiting)
-        full = min(of_crowd // size, self._schedule.batches)
+        full = min(min(here // (self._workers + 1), of_waiting) // size, self._schedule.batches)
         self._queue.take(batch, line, max(min(size, int(share)), full * size), size, now)
         rows = sum(request.count for request in batch)
         self._flying_rows += rows

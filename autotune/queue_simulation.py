@@ -121,8 +121,8 @@ class Batcher:
     def _load(self, now: float) -> None:
         """Take a batch out of the line, but leave the other workers their share, and run it.
 
-        Or several: of a crowd as many as leave each worker as many, and as many again to wait; but
-        no idle worker is left without his share of those who wait.
+        Or several: as many as leave each worker as many of those who are there, and as many again
+        to wait; but no idle worker is left without his share of those who wait.
         """
         idle = sum(since <= now for since in self._idle)
         self._is_cold = now > self._idle[0]
@@ -139,8 +139,8 @@ class Batcher:
         least_share = max(self._enough, self._schedule.least_share)
         share = max(least_share, math.ceil(here / self._workers))
         size = self._schedule.batch_size
-        of_crowd = min(share, self._crowd // (self._workers + 1), math.ceil(waiting / idle))
-        full = min(of_crowd // size, self._schedule.batches) if self._rows <= size else 0
+        several = min(here // (self._workers + 1), math.ceil(waiting / idle)) // size
+        full = min(several, self._schedule.batches) if self._rows <= size else 0
         room = max(min(size, share), full * size)
         count = max(1, min(waiting, room) // self._rows)
         self._interpreter.take(now, count)

@@ -233,3 +233,9 @@ def test_who_lets_in_waits_for_no_longer_than_the_call() -> None:
     interpreter.ends_s = [1.0 + SLICE_S / 2]
     awake = {round(interpreter.woken(1.0) - 1.0, 6) for _ in range(100)}
     assert awake == {0.0, SLICE_S / 2}
+
+
+def test_several_batches_are_taken_by_those_who_are_there() -> None:
+    """Not by the crowd that there was once: half of them at a time, in whole batches."""
+    record = record_for(4, wait_s=0.0001)
+    assert simulate(record, [0.0, *(0.5,) * 40]).counts == [1, 20, 8, 4, 4, 4]
