@@ -107,14 +107,7 @@ class InProcessProbe:
     def rehearse(
         self, candidate: Candidate, sizes: Sequence[int], callers: int, seconds: float
     ) -> Rehearsal | None:
-        """Time calls as a service makes them; None where that was not to be.
-
-        Args:
-            candidate: What was recommended.
-            sizes: Rows of the calls.
-            callers: How many threads make them.
-            seconds: How long, about.
-        """
+        """Time calls as a service makes them; see `rehearsals.RehearsingProbe`."""
         try:
             with self.guard as guard:
                 if guard.alarm:

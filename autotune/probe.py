@@ -177,14 +177,7 @@ class IsolatedProbe:
     def rehearse(
         self, candidate: Candidate, sizes: Sequence[int], callers: int, seconds: float
     ) -> Rehearsal | None:
-        """Time calls as a service makes them; None where that was not to be.
-
-        Args:
-            candidate: What was recommended.
-            sizes: Rows of the calls.
-            callers: How many threads make them.
-            seconds: How long, about.
-        """
+        """Time calls as a service makes them; see `rehearsals.RehearsingProbe`."""
         threads = process_threads(candidate)
         try:
             child = self._child_for(candidate)

@@ -32,7 +32,14 @@ class RehearsingProbe(Protocol):
     def rehearse(
         self, candidate: Candidate, sizes: Sequence[int], callers: int, seconds: float
     ) -> Rehearsal | None:
-        """Time calls as a service makes them; None where that was not to be."""
+        """Time calls as a service makes them; None where that was not to be.
+
+        Args:
+            candidate: What was recommended.
+            sizes: Rows of the calls.
+            callers: How many threads make them.
+            seconds: How long, about.
+        """
 
 
 def rehearsals_of(
