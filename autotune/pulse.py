@@ -91,24 +91,6 @@ class Pulse:
         lost_s = np.interp(ends_s, moments_s, undone_s) - np.interp(starts_s, moments_s, undone_s)
         return tuple(np.round(lost_s, 9).tolist())
 
-    def slowness(self, moments: Sequence[float]) -> Floats:
-        """Return how many times as long as usual the work took, in the mean, between two moments.
-
-        Args:
-            moments: Seconds of `time.perf_counter`, rising, within the time in which it was last
-                entered.
-
-        Returns:
-            One for each pair of neighbours; NaN where nothing was felt, or not enough of it.
-        """
-        if len(self._usual_s) < FEWEST or not self._beats:
-            return np.full(len(moments) - 1, np.nan)
-        moments_s, works_s = np.array(self._beats).T
-        places = np.digitize(moments_s, moments) - 1
-        means_s = [works_s[places == place] for place in range(len(moments) - 1)]
-        usual_s = float(np.median(self._usual_s))
-        return np.array([np.mean(each) / usual_s if len(each) else np.nan for each in means_s])
-
 
 def _beat_on(beats: list[Timing], over: threading.Event) -> None:
     """Note pulses, at least two of them, until it is over."""

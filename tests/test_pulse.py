@@ -94,14 +94,3 @@ def test_before_anything_is_usual_nothing_is_lost() -> None:
     with Pulse() as pulse:
         now_s = time.perf_counter()
     assert pulse.lost_s([(now_s, now_s + 1), (now_s, now_s + 2)]) == (0.0, 0.0)
-
-
-def test_how_slow_it_was_between_two_moments() -> None:
-    """The mean of its work there, over what is usual; nothing where it was not felt."""
-    pulse = Pulse()
-    assert np.isnan(pulse.slowness([0.0, 1.0])).all()
-    pulse._usual_s.extend([2e-5] * FEWEST)
-    pulse._beats = [(0.1, 2e-5), (0.2, 4e-5), (1.5, 5e-5), (3.5, 2e-5)]
-    assert pulse.slowness([0.0, 1.0, 2.0, 3.0, 4.0]) == pytest.approx(
-        [1.5, 2.5, np.nan, 1.0], nan_ok=True
-    )

@@ -24,7 +24,7 @@ from autotune.service import MEASURED, Service
 from autotune.units import format_seconds
 from tests.batchers import record_of
 from tests.benchmarks.batching import poisson, spare_the_collector
-from tests.benchmarks.plan import SIMULATED, ms
+from tests.benchmarks.plan_against import SIMULATED, ms
 from tests.benchmarks.plan_overhead import Instant
 
 

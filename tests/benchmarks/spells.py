@@ -1,4 +1,4 @@
-"""Spells of measuring on a machine that others share: how fast it was, and whether it changed."""
+"""Spells of measuring on a machine that others share: how fast it was meanwhile."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from typing import Any
 import numpy as np
 
 from autotune import TunedPredictor
-from autotune.pulse import Pulse
 from autotune.runner import ready_sizes
 from autotune.service import Service
 from autotune.service_calls import rehearse
 from autotune.timing import Threads
 
 SPEED_S = 0.5  # to see how fast the machine is at the moment
-CALM = 0.07  # by so much its speeds before and after a spell may differ
-MOST_TRIES = 3  # spells for each that is wanted: the others were no calm ones
-WINDOW_S = 0.1  # in which the pulse is looked at: 25 beats
-SLOW = 1.3  # times its usual work, in the mean of a window: the machine is slow for a moment
-BEFORE_S, AFTER_S = 0.05, 0.2  # who came so long before that met it, and after it its queue
+NEAR = 0.15  # by so much it may be faster or slower than when the model was tuned
+MOST_TRIES = 2  # spells for each that is wanted: in the others the machine was another one
+LOOKS = 9  # at its speed, to say whether it is that one at all
 
 
 class Machine:
@@ -84,22 +81,20 @@ class Spell:
 
     Attributes:
         found: Seconds of each request, or requests a second, as they were.
-        rows: Mean rows of a batch.
         before: The machine's speed before.
         after: And after it.
-        is_even: Which of the requests came while the pulse was as fast as usual.
+        rows: Mean rows of a batch.
     """
 
     found: Any
-    rows: float
     before: float
     after: float
-    is_even: Any = True
+    rows: float = 0.0
 
     @property
-    def is_calm(self) -> bool:
-        """Whether the machine's speed was the same."""
-        return abs(self.after / self.before - 1) <= CALM
+    def counts(self) -> bool:
+        """Whether the machine was as fast as when the model was tuned."""
+        return is_near(self.before) and is_near(self.after)
 
     @property
     def speed(self) -> float:
@@ -107,32 +102,36 @@ class Spell:
         return (self.before + self.after) / 2
 
 
-def calm_spells(measure: Callable[[], Spell], count: int) -> list[Spell]:
-    """Measure until there are so many calm spells, or three times as many in all; return all."""
+def is_near(speed: float) -> bool:
+    """Tell whether that is about the speed at which the model was tuned."""
+    return abs(speed - 1) <= NEAR
+
+
+def spells_at(
+    speed: Callable[[], float], measure: Callable[[float], tuple[Any, float]], count: int
+) -> list[Spell]:
+    """Measure until so many spells count, or twice as many were measured; return all.
+
+    Args:
+        speed: Tells the machine's at the moment; asked between two spells.
+        measure: Is told that; returns what it found, and the mean rows of a batch.
+        count: How many.
+    """
     spells: list[Spell] = []
-    while sum(spell.is_calm for spell in spells) < count and len(spells) < MOST_TRIES * count:
-        spells.append(measure())
+    before = speed()
+    while sum(spell.counts for spell in spells) < count and len(spells) < MOST_TRIES * count:
+        found, rows = measure(before)
+        after = speed()
+        spells.append(Spell(found, before, after, rows))
+        before = after
     return spells
 
 
 def those_that_count(spells: list[Spell]) -> list[Spell]:
-    """Those that count: the calm ones, or all where there is none."""
-    return [spell for spell in spells if spell.is_calm] or spells
+    """Those that count, or all where none does."""
+    return [spell for spell in spells if spell.counts] or spells
 
 
-def count_calm(spells: list[Spell]) -> str:
-    """Say how many of them are calm."""
-    return f"{sum(spell.is_calm for spell in spells)} of {len(spells)}"
-
-
-def even_ones(pulse: Pulse, dues_s: Any) -> Any:
-    """Tell which of the requests that were due at these times met no moment of a slow machine."""
-    moments_s = np.arange(dues_s[0] - WINDOW_S, dues_s[-1] + 2 * WINDOW_S, WINDOW_S)
-    is_even = np.ones(len(dues_s), bool)
-    felt = pulse.slowness(moments_s.tolist())
-    if np.isnan(felt).all():
-        raise SystemExit("The pulse is not felt here: nothing tells when the machine is slow.")
-    for moment, slowness in zip(moments_s, felt, strict=False):
-        if not slowness <= SLOW:  # or it stood still
-            is_even &= (dues_s < moment - BEFORE_S) | (dues_s > moment + WINDOW_S + AFTER_S)
-    return is_even
+def how_many_count(spells: list[Spell]) -> str:
+    """Say how many of them count."""
+    return f"{sum(spell.counts for spell in spells)} of {len(spells)}"
