@@ -73,6 +73,10 @@ def schedule_for(
 
     * `enough`, the smallest that is at least 0.9 times as fast as the tuned one. Its median time
       is the longest wait: longer, and a batch that is worth running could have been run meanwhile.
+      Or what one such batch saves beside calls of one row each, where that is less and was
+      measured: for company that may never come nobody waits longer than it would save (as whoever
+      rents skis until he has paid what they cost, and then buys them, never pays more than twice
+      as much as need be).
     * the limit. A request that just missed a batch waits for that batch, and then for its own:
       twice the time of a batch has to fit into the latency budget. So the limit is the largest
       size of which two fit, but no less than `enough`, because slower batches would let the
@@ -88,7 +92,7 @@ def schedule_for(
     tuned = recommendation.batch_size
     worthwhile = WORTHWHILE * tuned / curve[tuned][0]
     enough = min(size for size, (median_s, _) in curve.items() if size / median_s >= worthwhile)
-    limit, wait_s, budget_s = tuned, curve[enough][0], record.goal.latency_budget_s
+    limit, wait_s, budget_s = tuned, _worth_waiting_s(curve, enough), record.goal.latency_budget_s
     if budget_s is not None:
         limit = max(
             [enough, *(size for size, (_, late_s) in curve.items() if 2 * late_s <= budget_s)]
@@ -107,6 +111,14 @@ def schedule_for(
         least_share = int(BATCH_S * tuned / curve[tuned][0])
         return Schedule(limit, enough, wait_s, True, max_queue_rows, batches, least_share)
     return Schedule(limit, limit, max_wait_s, False, max_queue_rows)
+
+
+def _worth_waiting_s(curve: dict[int, tuple[float, float]], enough: int) -> float:
+    """Longest wait for so many rows, by the medians: until then they could have been run."""
+    together_s = curve[enough][0]
+    if 1 not in curve or enough == 1:
+        return together_s
+    return min(together_s, max(0.0, enough * curve[1][0] - together_s))
 
 
 def _batches(times_s: tuple[float, float], budget_s: float | None) -> int:

@@ -32,6 +32,19 @@ def test_the_wait_is_the_time_of_the_smallest_batch_that_is_worth_it() -> None:
     assert schedule.follows_crowd
 
 
+def test_nobody_waits_longer_than_company_saves() -> None:
+    """Two rows at once take 3.4 ms, one after the other 4.4: no wait is worth more than 1 ms."""
+    curve: list[Outcome] = [timed(1, 0.0022), timed(2, 0.0034), timed(4, 0.0066)]
+    record = record_of(Candidate(4), call_s=0.0066, outcomes=curve)
+    schedule = schedule_of(record)
+    assert schedule.enough_rows == 2
+    assert schedule.max_wait_s == pytest.approx(0.001)
+    unknown = schedule_of(record_of(Candidate(4), call_s=0.0066, outcomes=curve[1:]))
+    assert unknown.max_wait_s == pytest.approx(0.0034)
+    alone = schedule_of(record_of(Candidate(4), call_s=0.0088, outcomes=curve[:1]))
+    assert (alone.enough_rows, alone.max_wait_s) == (1, 0.0022)
+
+
 def test_a_batch_leaves_room_for_the_one_before_it() -> None:
     """With a budget the batch is the largest of which two fit, and the wait is what it leaves."""
     goal = Goal(latency_budget_s=0.09)
