@@ -114,11 +114,11 @@ def schedule_for(
 
 
 def _worth_waiting_s(curve: dict[int, tuple[float, float]], enough: int) -> float:
-    """Longest wait for so many rows, by the medians: until then they could have been run."""
+    """Longest wait for so many rows, by the medians: what they take together, or save by that."""
     together_s = curve[enough][0]
     if 1 not in curve or enough == 1:
         return together_s
-    return min(together_s, max(0.0, enough * curve[1][0] - together_s))
+    return min(together_s, enough * curve[1][0] - together_s)  # more than 0: one row is slower
 
 
 def _batches(times_s: tuple[float, float], budget_s: float | None) -> int:

@@ -114,7 +114,10 @@ def _reasons(
     largest, way, goal = schedule.batch_size, chosen.candidate, record.goal
     speed, late = format_rate(chosen.rows_per_s), format_seconds(curve[largest][1])
     worth = f"the smallest that was measured at {WORTHWHILE} times the tuned speed or more"
-    wait = f"the median time of a batch of {schedule.enough_rows}, {worth}, or what it saves"
+    wait = (
+        f"the median time of a batch of {schedule.enough_rows}, {worth}, or what it saves beside "
+        "calls of one row each, if that is less"
+    )
     if goal.latency_budget_s is None:
         size = f"the tuned size, measured at {speed}"
         deadline = f"{_PATIENCE:g} times what a full queue takes at {speed}; no latency budget"

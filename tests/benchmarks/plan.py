@@ -1,7 +1,7 @@
 """Plans against reality: the MicroBatcher at the planned setting, under open-loop Poisson load.
 
-    python -m tests.benchmarks.plan            # under an hour
-    python -m tests.benchmarks.plan --short    # some ten minutes: little tuning, few spells
+    python -m tests.benchmarks.plan            # an hour, ten minutes a model
+    python -m tests.benchmarks.plan --short    # little tuning, few spells
     python -m tests.benchmarks.plan --model digits --keep tunings/    # takes what is there
 
 Three models whose calls take most of the time, then three where Python does: each is tuned,
@@ -152,7 +152,8 @@ def tune_and_compare(
         prepare(folder, make, count, 6.0 if short else 60.0)
         if compare(folder, limit_s, short):
             return
-        print(f"\nTuning {tuning + 1} of {TUNINGS}: the machine became another one.", flush=True)
+        print(f"That was tuning {tuning + 1} of {TUNINGS}.", flush=True)
+    raise SystemExit(f"The machine never stayed as it was when {folder.name} was tuned.")
 
 
 def compare(folder: Path, limit_s: float, short: bool) -> bool:
@@ -162,6 +163,7 @@ def compare(folder: Path, limit_s: float, short: bool) -> bool:
         words = ["--serve", what, str(folder), str(limit_s), *["--short"] * short]
         ran = subprocess.run([sys.executable, "-m", "tests.benchmarks.plan", *words], check=False)
         if ran.returncode == ANOTHER_MACHINE:
+            print("\nThe machine is not as fast as when the model was tuned.", flush=True)
             return False
         ran.check_returncode()
     return True
