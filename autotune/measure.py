@@ -28,7 +28,9 @@ from autotune.nesting import Nested, copied, head, nbytes_of
 from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMemory, Rehearsal
 from autotune.parity import Parity
 from autotune.pulse import Pulse
-from autotune.service_calls import rehearse
+from autotune.runner import ready_sizes
+from autotune.scheduling import Schedule
+from autotune.service_calls import rehearse, warmed_up
 from autotune.timing import Threads, Timings, time_calls
 from autotune.units import format_bytes
 from autotune.workload import Workload
@@ -43,6 +45,7 @@ WARM_UP_SHARE = 0.5  # of the seconds for timed calls
 # blocks of TensorFlow's, one in flight).
 COLD_S = 0.02
 MAX_BATCHES = 4  # distinct batches in turn: enough that a batch is not just read from cache,
+REQUESTS = 64  # distinct ones of a rehearsal
 MAX_BATCH_BYTES = 256 * 2**20  # while rows kept ready do not push the model out of memory
 
 
@@ -105,26 +108,29 @@ class InProcessProbe:
         )
 
     def rehearse(
-        self, candidate: Candidate, sizes: Sequence[int], callers: int, seconds: float
+        self, candidate: Candidate, schedule: Schedule, rows_per_s: float, seconds: float
     ) -> Rehearsal | None:
-        """Time calls as a service makes them; see `rehearsals.RehearsingProbe`."""
+        """Serve requests, and time the calls; see `rehearsals.RehearsingProbe`."""
         try:
             with self.guard as guard:
                 if guard.alarm:
                     return None
                 engine = self._engine_of(candidate)
-                flying = msgspec.structs.replace(candidate, concurrency=callers)
-                batches = {rows: self._workload.take(rows) for rows in sizes}
-                mapped.read_in(list(batches.values()))
+                sizes = warmed_up(
+                    engine, self._workload.take, ready_sizes(candidate.batch_size), seconds
+                )
+                requests = [self._workload.take(1, start=row) for row in range(REQUESTS)]
+                mapped.read_in(requests)
                 return rehearse(
                     candidate,
                     engine,
-                    batches,
+                    requests,
                     seconds,
-                    callers=callers,
-                    pool=self._threads(callers),
+                    schedule=schedule,
+                    rows_per_s=rows_per_s,
+                    padded_to=sizes if engine.compiles_per_shape else (),
                     is_over=guard.is_alarmed,
-                    pulse=self._pulse if flying.fills(self._processors) else None,
+                    pulse=self._pulse if candidate.fills(self._processors) else None,
                 )
         except Exception as error:  # the answer stands without
             _log.debug("Calls as of a service: %s", one_line(error))

@@ -219,15 +219,18 @@ class Failure(_OnlyCandidate, frozen=True, kw_only=True, tag_field="outcome", ta
 
 
 class Rehearsal(Struct, frozen=True, kw_only=True):
-    """Calls as a service makes them: of one size after another, each after a pause.
+    """Calls that served requests, which came one by one, at random.
 
     They take longer than calls of one size one right after the other, up to three times as long
-    where they are short: what they need is not in the processor's caches.
+    where they are short: what they need is not in the processor's caches, and others want the
+    processors, too.
 
     Attributes:
         candidate: The way of running the model.
-        callers: How many threads made calls, each one at a time.
-        rows: Rows of each call, none more than the candidate's batch size.
+        rows_per_s: How many requests came a second, of one row each.
+        rows: Rows of each call, none more than the candidate's batch size; those that a batch was
+            padded to, where it was.
+        flights: How many calls were in flight when each began, itself among them.
         times_s: Seconds of each call; NumPy in, NumPy out.
         lost_s: As of a `Measurement`.
         warm_s: Median seconds of a call of the candidate as the search times it, just before: how
@@ -235,29 +238,31 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
     """
 
     candidate: Candidate
-    callers: Positive
+    rows_per_s: float
     rows: tuple[Positive, ...]
+    flights: tuple[Positive, ...]
     times_s: tuple[float, ...]
     lost_s: tuple[float, ...] = ()
     warm_s: float | None = None
 
     def __post_init__(self) -> None:
-        counts = {len(self.rows), len(self.times_s), len(self.lost_s or self.times_s)}
-        if len(counts) > 1 or not self.times_s:
-            raise InvalidInput("rows, times_s and lost_s must hold one for each call.")
+        each = self.rows, self.flights, self.times_s, self.lost_s or self.times_s
+        if len(set(map(len, each))) > 1 or not self.times_s:
+            raise InvalidInput("rows, flights, times_s and lost_s must hold one for each call.")
+        if not 0 < self.rows_per_s < math.inf:
+            raise InvalidInput(f"rows_per_s must be more than 0, but got {self.rows_per_s!r}.")
         lost_s = self.lost_s or (0.0,) * len(self.times_s)
         if not all(0 <= lost < t < math.inf for lost, t in zip(lost_s, self.times_s, strict=True)):
             raise InvalidInput("times_s must be longer than 0 seconds each, and than lost_s.")
         if self.warm_s is not None and not 0 < self.warm_s < math.inf:
             raise InvalidInput(f"warm_s must be a time in seconds, but got {self.warm_s!r}.")
 
-    def running_s(self) -> dict[int, list[float]]:
-        """Seconds of the calls of each size, without those in which processors were held up."""
-        found: dict[int, list[float]] = {}
-        lost_s = self.lost_s or (0.0,) * len(self.times_s)
-        for rows, time_s, lost in zip(self.rows, self.times_s, lost_s, strict=True):
-            found.setdefault(rows, []).append(time_s - lost)
-        return found
+    @property
+    def running_s(self) -> tuple[float, ...]:
+        """Seconds of each call without those in which processors were held up."""
+        if not self.lost_s:
+            return self.times_s
+        return tuple(t - lost for t, lost in zip(self.times_s, self.lost_s, strict=True))
 
 
 Outcome = Measurement | OutOfMemory | Failure

@@ -231,7 +231,7 @@ def _of_standstills(
 
 
 def _warnings(record: TuningRecord, service: Service, loads: Iterable[Load]) -> Iterator[str]:
-    smallest = service.times(service.flights).sizes[0]  # a rehearsal's, if there is one
+    smallest = service.smallest
     if min(load.batch_rows for load in loads) < smallest / 2:
         yield (
             f"No batch of fewer than {smallest} rows was measured in the recommended way: the "
@@ -245,10 +245,12 @@ def _warnings(record: TuningRecord, service: Service, loads: Iterable[Load]) -> 
             "take this as the least that is needed, and try it under load (docs/plan.md)."
         )
     way = service.recommendation
-    if way.engine == "openvino" and not service.padded and way.batch_size > 1:
+    is_heavy = way.engine == "openvino" and not service.padded and way.batch_size > 1
+    if is_heavy and not service.is_rehearsed:
         yield (
-            "OpenVINO takes longer for a batch whose size is another than the last one's, which no "
-            "tuning sees and no plan counts (docs/engines.md): plans are too optimistic."
+            "OpenVINO takes longer for a batch whose size is another than the last one's "
+            "(docs/engines.md), which only a rehearsal sees, and the record has none: the plan is "
+            "too optimistic. Tune again, with a larger --budget."
         )
     if record.warnings:
         yield "The record itself has warnings: autotune show tells them."

@@ -15,6 +15,7 @@ from autotune.errors import AutotuneError, EngineUnavailable, ProbeFailed
 from autotune.family import Family
 from autotune.outcomes import Candidate, Failure, FailureKind, Outcome, OutOfMemory, Rehearsal
 from autotune.records import Loaded
+from autotune.scheduling import Schedule
 from autotune.worker import Export, Load, Rehearse, Reply, Try
 
 EXPORTER = 0  # the child that exports the model has its place where others have their threads
@@ -175,17 +176,17 @@ class IsolatedProbe:
         return child or self._load(threads)
 
     def rehearse(
-        self, candidate: Candidate, sizes: Sequence[int], callers: int, seconds: float
+        self, candidate: Candidate, schedule: Schedule, rows_per_s: float, seconds: float
     ) -> Rehearsal | None:
-        """Time calls as a service makes them; see `rehearsals.RehearsingProbe`."""
+        """Serve requests, and time the calls; see `rehearsals.RehearsingProbe`."""
         threads = process_threads(candidate)
         try:
             child = self._child_for(candidate)
             request = Rehearse(
                 id=0,
                 candidate=candidate,
-                sizes=tuple(sizes),
-                callers=callers,
+                schedule=schedule,
+                rows_per_s=rows_per_s,
                 seconds=seconds,
                 siblings_bytes=self._family.make_room(threads),
             )

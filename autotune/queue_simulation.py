@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
 from itertools import groupby
 
+from autotune.calltimes import Times
 from autotune.interpreter import Interpreter
 from autotune.scheduling import Schedule
 from autotune.service import Overhead, Service
@@ -32,6 +33,7 @@ class Batcher:
         draws: Which quantile of the call's time each call takes, in turn.
         room: How many may wait; the next comes only when one was taken.
         together: How many requests each of these stands for.
+        served: Times of calls by how many are in flight; () for those of the search.
 
     Attributes:
         counts: Requests in each batch, in the order that they start.
@@ -50,12 +52,13 @@ class Batcher:
         draws: Sequence[int],
         room: float = math.inf,
         together: int = 1,
+        served: Sequence[Times] = (),
     ) -> None:
         overhead = overhead.times(together)
         self._requests, self._rows, self._together = len(arrivals_s), together * rows, together
         self._schedule, self._service, self._overhead = schedule, service, overhead
         self._join_s = self._rows * service.row_bytes * overhead.byte_s
-        self._draws = draws
+        self._draws, self._served = draws, served
         self._workers = service.flights
         self._came = self._taken = self._calls = self._crowd = self._flying_rows = 0
         self._now = 0.0
@@ -63,7 +66,6 @@ class Batcher:
         self._steps = functools.cache(self._in_steps)
         self._interpreter = Interpreter(arrivals_s, overhead.let_in_s, overhead.wake_s, room)
         self._idle = [0.0] * self._workers  # since when each worker without a batch has none
-        self._is_cold, self._last_size = True, 0  # whether a call follows a pause; the last one's
         self._flying: list[tuple[float, int]] = []  # when calls end, and the number of the batch
         self._pool = [0.0] * self._workers  # when each of the predictor's threads is free
         self.counts: list[int] = []
@@ -125,11 +127,9 @@ class Batcher:
         to wait; but no idle worker is left without his share of those who wait.
         """
         idle = sum(since <= now for since in self._idle)
-        self._is_cold = now > self._idle[0]
-        if self._is_cold:
-            now = self._interpreter.woken(now)
-        heappop(self._idle)
-        cold_s = self._overhead.cold_s if self._is_cold else 0.0
+        slept, cold_s = now > heappop(self._idle), 0.0
+        if slept:
+            now, cold_s = self._interpreter.woken(now), self._overhead.cold_s
         now = self._interpreter.compute(now, self._overhead.batch_s + cold_s)
         self._notice(now)
         waiting = (self._came - self._taken) * self._rows
@@ -213,13 +213,12 @@ class Batcher:
         """Seconds of calls one after another: their sum has the mean and the variance of calls."""
         draw = self._draws[self._calls % len(self._draws)]
         self._calls += 1
-        size = self._service.size_of(rows)
-        is_cold = calls == 1 and (self._is_cold or size != self._last_size)
-        times = self._service.times(flights, is_cold=is_cold)
-        self._is_cold, self._last_size = False, size
+        times = self._served[flights - 1] if self._served else self._service.times(flights)
         one_s = times.seconds(rows, draw)
         if calls > 1:
             mean_s = times.mean(rows)
             one_s = max(0.0, calls * mean_s + math.sqrt(calls) * (one_s - mean_s))
+        if self._served:
+            return one_s
         python_share = min(1.0, self._interpreter.busy_s / self._now) if self._now else 0.0
         return self._service.slower(flights, python_share) * one_s

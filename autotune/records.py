@@ -244,8 +244,8 @@ class TuningRecord(Struct, frozen=True, kw_only=True, omit_defaults=False):
         rounds: Which of the outcomes were timed side by side, and what for.
         forecasts: Peaks expected and peaks met, and the candidates refused for theirs.
         baselines: What the recommendation is compared with.
-        rehearsals: Calls of the recommendation as a service makes them, by one thread and by more;
-            () where there was no time for them.
+        rehearsals: Calls that served requests the recommended way, at a few rates in turn; () where
+            there was no time for them.
         recommendation: The answer; None only in the record that `NoFeasibleBatchSize` carries.
         memory_limit_bytes: What peaks were held against at the end; None for no limit.
         budget_s: Seconds that were allowed.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from autotune.calltimes import LEVELS
+from autotune.calltimes import LEVELS, Times
 from autotune.comparing import t_quantile
 from autotune.queue_simulation import Batcher
 from autotune.scheduling import Schedule
@@ -104,14 +105,16 @@ class Replica:
         self._standstills = standstills
         self._running_per_s, self.call_share = self._when_full()
         self.capacity_per_s = (1 - standstills.share) * self._running_per_s
-        self.idle_per_s = IDLE / service.times(1).mean(rows)
+        times, *_ = service.served(1.0) or [service.times(1)]
+        self.idle_per_s = IDLE / times.mean(rows)
 
     def run(self, rate_per_s: float, requests: int) -> Run:
         """Simulate so many requests, or groups of requests that come close together."""
         together = self._together(rate_per_s)
         random = np.random.default_rng(self._seed)
         arrivals_s = np.cumsum(random.standard_gamma(together, requests)) / rate_per_s
-        batcher = self._simulate(arrivals_s, together)
+        served = self._service.served(self._rows * rate_per_s)
+        batcher = self._simulate(arrivals_s, together, served)
         counts, starts, ends = map(np.array, (batcher.counts, batcher.starts_s, batcher.ends_s))
         warm = int(np.searchsorted(np.cumsum(counts), WARM_UP * requests))
         still_s = self._standstills.waits_s(rate_per_s / self._running_per_s, requests)
@@ -129,7 +132,13 @@ class Replica:
         most = min(rate_per_s * call_s, self.schedule.batch_size / self._rows)
         return max(1, int(most / FOLLOWED))
 
-    def _simulate(self, arrivals_s: Floats, together: int, room: float = math.inf) -> Batcher:
+    def _simulate(
+        self,
+        arrivals_s: Floats,
+        together: int,
+        served: Sequence[Times] = (),
+        room: float = math.inf,
+    ) -> Batcher:
         draws = np.random.default_rng([self._seed, 1]).integers(0, LEVELS, DRAWS)
         batcher = Batcher(
             arrivals_s.tolist(),
@@ -140,6 +149,7 @@ class Replica:
             draws.tolist(),
             room,
             together,
+            served,
         )
         batcher.run()
         return batcher
@@ -156,6 +166,6 @@ class Replica:
         requests = FULL_BATCHES * flights * batch
         # Enough of a crowd that each worker takes as many at once as it may.
         queued = max(QUEUED * flights, (flights + 1) * self.schedule.batches)
-        batcher = self._simulate(np.zeros(requests), together, queued * batch)
+        batcher = self._simulate(np.zeros(requests), together, room=queued * batch)
         threads_s = sum(batcher.ends_s) - sum(batcher.starts_s)
         return together * requests / max(batcher.ends_s), batcher.calls_s / threads_s

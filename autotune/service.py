@@ -9,7 +9,6 @@ import functools
 import math
 from collections.abc import Iterator
 
-import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -20,13 +19,11 @@ from autotune.judging import lane_of
 from autotune.outcomes import Measurement
 from autotune.records import Recommendation, TuningRecord
 from autotune.runner import ready_sizes
+from autotune.served import Served
 from autotune.signature import is_worth_programs
 from autotune.splitting import HAND_OVER_S, Splitter
 from autotune.standstills import Standstills
 
-Sizes = dict[int, list[float]]  # seconds of calls by their rows
-
-FEW = 10  # calls of a size in a rehearsal: fewer tell nothing of it
 FLOAT_BYTES = 4  # of an exported weight
 
 
@@ -94,6 +91,7 @@ class Service:
 
     Attributes:
         recommendation: Its answer.
+        is_rehearsed: Whether it tells what calls take in a service.
         flights: How many batches are in flight at most.
         hand_over_s: Until the parts of a batch are with the predictor's threads and back.
         processors: How many the machine has, and how many of them a call wants, where calls run
@@ -127,16 +125,14 @@ class Service:
                 f"The record holds no times of {chosen.candidate}. Tune the model again."
             )
         # With fewer in flight a call may be faster; it is not taken to be where nobody measured.
-        warm_s = float(np.median(lanes[way][chosen.batch_size]))
-        cold = self._rehearsed(record, warm_s)
-        self._cold = [Times(sizes, padded) for sizes in cold]
         self._times: list[Times] = []
         for flights in range(self.flights, 0, -1):
             measured = lanes.get((chosen.engine, flights, chosen.threads))
-            if measured and cold:
-                measured = _with_fewer(measured, cold[flights - 1])
             self._times.append(Times(measured, padded) if measured else self._times[-1])
         self._times.reverse()
+        own = [each for each in record.rehearsals if each.candidate == chosen.candidate]
+        self.is_rehearsed = bool(own)
+        self._served = Served(own, self._times, ready_sizes(chosen.batch_size), padded)
         self.limits = sorted(size for size in lanes[way] if size <= chosen.batch_size)
         self.parts = functools.cache(self._parts)
 
@@ -167,44 +163,21 @@ class Service:
         threads = self.processors[1] if self.processors else 0
         return threads * (calls if self.recommendation.threads else min(calls, 1))
 
-    def times(self, flights: int, *, is_cold: bool = False) -> Times:
-        """Times of a call that starts with so many in flight, itself among them.
+    def times(self, flights: int) -> Times:
+        """Times of a call in the search, that starts with so many in flight, itself among them."""
+        return self._times[flights - 1]
 
-        Args:
-            flights: At most `flights`.
-            is_cold: Whether it finds nothing in the processor's caches, as after a pause or a call
-                of another size; where no rehearsal tells of such calls they are as the others.
+    def served(self, rows_per_s: float) -> list[Times]:
+        """Times of calls while so many rows come a second, of one in flight, of two, and so on.
+
+        Python's share of the processors is in them. There are none without a rehearsal.
         """
-        return (self._cold if is_cold and self._cold else self._times)[flights - 1]
+        return self._served.at(rows_per_s)
 
-    def size_of(self, rows: int) -> int:
-        """Rows that a batch of so many is run with."""
-        return next((size for size in self.padded if size >= rows), rows)
-
-    def _rehearsed(self, record: TuningRecord, warm_s: float) -> list[Sizes]:
-        """Seconds of cold calls by their rows, of one in flight, of two, and so on.
-
-        They are those of a machine as fast as in the search. Threads that make them are as often
-        idle as busy: with more than there are processors for they say little of what calls take
-        that share these out, and that is reckoned.
-
-        Args:
-            record: Has them.
-            warm_s: Median seconds of a call of the recommendation in the search.
-        """
-        way = self.recommendation.candidate
-        own = {each.callers: each for each in record.rehearsals if each.candidate == way}
-        found: list[Sizes] = []
-        for flights in range(1, self.flights + 1) if 1 in own else ():
-            fit = [n for n in own if n <= flights and self._share_out(n) == 1.0]
-            rehearsal = own[max(fit, default=1)]
-            slower = self._share_out(flights) / self._share_out(rehearsal.callers)
-            slower *= warm_s / (rehearsal.warm_s or warm_s)
-            known = {n: s for n, s in rehearsal.running_s().items() if len(s) >= FEW}
-            if not {1, way.batch_size} <= known.keys():  # a line beyond what is known tells little
-                return []
-            found.append({n: [slower * time_s for time_s in s] for n, s in known.items()})
-        return found
+    @property
+    def smallest(self) -> int:
+        """Fewest rows of which it is known what they take."""
+        return min(times.sizes[0] for times in (self._times[-1], *self.served(1.0)))
 
     def _share_out(self, calls: int) -> float:
         """How many times as long so many calls take as where there are processors for all."""
@@ -213,17 +186,6 @@ class Service:
     def _parts(self, rows: int) -> tuple[int, ...]:
         """Rows of each part in which the predictor runs a batch."""
         return self._splitter.split(rows, self.recommendation.batch_size)
-
-
-def _with_fewer(warm: Sizes, cold: Sizes) -> Sizes:
-    """Add sizes smaller than any that was measured: a line through others knows little of those.
-
-    Calls of a rehearsal tell of them, which take longer than those of a search in one proportion.
-    """
-    least = min(warm)
-    share = float(np.median(warm[least])) / Times(cold).median(least)
-    fewer = {n: [share * time_s for time_s in times_s] for n, times_s in cold.items() if n < least}
-    return fewer | warm
 
 
 def _processors(record: TuningRecord, chosen: Recommendation) -> tuple[float, int] | None:

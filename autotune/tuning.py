@@ -134,7 +134,7 @@ def tune(
             raise
         record = _complete(record, loaded, sample, wish.precision)
         if record.recommendation:
-            rehearsals = rehearsals_of(probe, record.recommendation, budget_s)
+            rehearsals = rehearsals_of(probe, record, budget_s)
             record = msgspec.structs.replace(record, rehearsals=rehearsals)
         predictor = TunedPredictor(record, subject.open, subject.put, exports)
         weakref.finalize(predictor, shelf.pop_all().close)  # the folder goes with it

@@ -28,6 +28,7 @@ from autotune.errors import (
 )
 from autotune.outcomes import Candidate, Outcome, Rehearsal
 from autotune.records import Loaded
+from autotune.scheduling import Schedule
 
 if TYPE_CHECKING:
     import keras
@@ -130,21 +131,21 @@ class Try(Struct, frozen=True, kw_only=True, tag="try"):
 
 
 class Rehearse(Struct, frozen=True, kw_only=True, tag="rehearse"):
-    """Time calls of a candidate as a service makes them.
+    """Serve requests with a candidate, and time the calls that it takes.
 
     Attributes:
         id: Number of the request.
         candidate: What was recommended.
-        sizes: Rows of the calls.
-        callers: How many threads make them.
+        schedule: When a batch starts.
+        rows_per_s: How many requests come a second, of one row each.
         seconds: How long.
         siblings_bytes: What the tuner's other children hold.
     """
 
     id: int
     candidate: Candidate
-    sizes: tuple[int, ...]
-    callers: int
+    schedule: Schedule
+    rows_per_s: float
     seconds: float
     siblings_bytes: int = 0
 
@@ -235,8 +236,8 @@ def serve(channel: socket.socket) -> None:
 def _answer(request: Try | Rehearse, probe: InProcessProbe) -> Reply:
     if isinstance(request, Try):
         return Reply(id=request.id, outcome=probe(request.candidate, request.seconds))
-    way, sizes = request.candidate, request.sizes
-    rehearsal = probe.rehearse(way, sizes, request.callers, request.seconds)
+    way, schedule = request.candidate, request.schedule
+    rehearsal = probe.rehearse(way, schedule, request.rows_per_s, request.seconds)
     return Reply(id=request.id, rehearsal=rehearsal)
 
 

@@ -13,6 +13,12 @@ from autotune import Candidate, Goal, Measurement, MicroBatcher, TunedPredictor,
 from autotune.nesting import flatten
 from autotune.outcomes import Outcome
 from autotune.records import Recommendation
+from autotune.scheduling import Schedule
+
+# Up to 8 rows in a batch, which starts as soon as a thread is free.
+AT_ONCE = Schedule(
+    batch_size=8, enough_rows=1, max_wait_s=0.0, follows_crowd=True, max_queue_rows=64
+)
 
 
 def doubler(shape: tuple[int | None, ...] = (3,)) -> Any:

@@ -96,6 +96,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "queueing": (4, "answers", ""),
     "rowfiles": (4, "csvfiles errors foreign nesting workload", "numpy pyarrow"),
     "shortfall": (4, "goal judging known outcomes units", ""),
+    "served": (4, "calltimes outcomes", ""),
     "standing": (4, "comparing goal judging known outcomes", ""),
     "together": (4, "answers nesting", ""),
     "bounds": (5, "forecast goal judging known outcomes records standing", ""),
@@ -112,7 +113,11 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "rowpieces": (5, "csvfiles errors foreign nesting rowfiles workload", "numpy pyarrow"),
     "timing": (5, "disturbance flights guard nesting pulse", ""),
     "baselines": (6, "confirming judging outcomes records standing", "msgspec"),
-    "service_calls": (6, "nesting outcomes pulse timing", ""),
+    "service_calls": (
+        6,
+        "answers dispatching errors joining nesting outcomes pulse scheduling timing",
+        "numpy optree",
+    ),
     "contest": (
         6,
         "comparing confirming errors intervals judging known outcomes records waiting",
@@ -157,17 +162,18 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "measure": (
         7,
         "allocator device disturbance engines errors footprint guard host lineup mapped nesting "
-        "outcomes parity pulse service_calls timing units workload",
+        "outcomes parity pulse runner scheduling service_calls timing units workload",
         "msgspec",
     ),
     "refining": (7, "bounds judging ladder outcomes standing", ""),
     "report.axes": (7, "report.series", "altair"),
     "report.text": (7, "engines outcomes records report.speeds report.words units", "rich"),
-    "rehearsals": (7, "errors outcomes records runner", "msgspec"),
+    "rehearsals": (7, "errors outcomes records scheduling", "msgspec"),
     "service": (
         7,
-        "calltimes dtypes errors judging outcomes records runner signature splitting standstills",
-        "msgspec numpy",
+        "calltimes dtypes errors judging outcomes records runner served signature splitting "
+        "standstills",
+        "msgspec",
     ),
     "bench": (
         8,
@@ -175,7 +181,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras",
     ),
     "on_ray.kinds": (8, "fingerprint matching records", ""),
-    "queue_simulation": (8, "interpreter scheduling service", ""),
+    "queue_simulation": (8, "calltimes interpreter scheduling service", ""),
     "report.drawing": (8, "report.axes report.looks report.series report.words units", "altair"),
     "report.facts": (
         8,
@@ -218,7 +224,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "worker": (
         9,
         "backends bench device engines errors exports inputs measure models outcomes parity "
-        "records workload",
+        "records scheduling workload",
         "keras msgspec",
     ),
     "cutting": (10, "nesting outcomes pace runner runners splitting", ""),
@@ -272,7 +278,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "batching": (13, "answers dispatching errors gauges nesting predictor scheduling", ""),
     "doctor": (13, "checkup report units", "rich"),
     "loading": (13, "artifact fingerprint models predictor records sources workload", ""),
-    "probe": (13, "child engines errors family host outcomes records worker", "msgspec"),
+    "probe": (13, "child engines errors family host outcomes records scheduling worker", "msgspec"),
     "scoring": (13, "errors nesting outfiles predictor records rowpieces terminal", "numpy"),
     "on_ray.packing": (14, "artifact errors files loading predictor", "filelock msgspec ray"),
     "preparation": (

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from autotune import Candidate, InvalidInput, Measurement, NoFeasibleBatchSize, TuningRecord
 from autotune.outcomes import Rehearsal
 from autotune.plan import Plan, plan_capacity
-from autotune.service import FEW, NOTHING, Overhead
+from autotune.served import FEW
+from autotune.service import NOTHING, Overhead
 from tests.batchers import record_of, serve, timed
 from tests.tunings import MODEL, XEON, replaced
 
@@ -176,14 +177,25 @@ def test_doubt_is_told() -> None:
     assert PLANNED.warnings == ()
 
 
+def rehearsed(record: TuningRecord) -> TuningRecord:
+    """The same, with calls of one row and of as many as are recommended, as in a service."""
+    assert record.recommendation is not None
+    way = record.recommendation.candidate
+    rehearsal = Rehearsal(
+        candidate=way,
+        rows_per_s=1_000.0,
+        rows=(1, way.batch_size) * FEW,
+        flights=(1, 1) * FEW,
+        times_s=(0.003, 0.03) * FEW,
+    )
+    return replaced(record, rehearsals=(rehearsal,))
+
+
 def test_small_batches_of_a_rehearsal_are_not_guessed() -> None:
     """They were timed, if not in the search."""
     record = record_with(sizes=(64, 256))
-    rehearsal = Rehearsal(
-        candidate=Candidate(256), callers=1, rows=(1, 256) * FEW, times_s=(0.003, 0.03) * FEW
-    )
     assert quick(record, rate=10).warnings != ()
-    assert quick(replaced(record, rehearsals=(rehearsal,)), rate=10).warnings == ()
+    assert quick(rehearsed(record), rate=10).warnings == ()
 
 
 def test_a_processor_that_is_shared_with_python_is_warned_of() -> None:
@@ -193,12 +205,14 @@ def test_a_processor_that_is_shared_with_python_is_warned_of() -> None:
 
 
 def test_an_engine_that_minds_changes_of_the_batch_size_is_warned_of() -> None:
-    """OpenVINO of heavy weights does, where batches have more than one row."""
+    """OpenVINO of heavy weights does, where batches have more than one row; a rehearsal sees it."""
     for size, parameters, count in ((256, 10**8, 1), (256, 100, 0), (1, 10**8, 0)):
         calls = [timed(size, 0.002, engine="openvino")]
         record = record_of(Candidate(size, "openvino"), call_s=0.002, outcomes=calls)
         record = replaced(record, model=replaced(MODEL, parameters=parameters))
-        assert sum("OpenVINO" in warning for warning in quick(record, 10.0).warnings) == count
+        for changed, expected in ((record, count), (rehearsed(record), 0)):
+            warnings = quick(changed, 10.0).warnings
+            assert sum("OpenVINO" in warning for warning in warnings) == expected
 
 
 def standing_still(length_s: float) -> TuningRecord:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from autotune import Candidate, TuningRecord
+from autotune.calltimes import Times
 from autotune.interpreter import HELD, SLICE_S, Interpreter
-from autotune.outcomes import Rehearsal
 from autotune.queue_simulation import Batcher
 from autotune.scheduling import schedule_for
-from autotune.service import FEW, NOTHING, Service
+from autotune.service import NOTHING, Service
 from autotune.splitting import HAND_OVER_S
 from tests.batchers import doubler, numbered, record_of, serve, timed
 from tests.tunings import XEON, replaced
@@ -51,25 +51,28 @@ def simulate(
     return batcher
 
 
-def test_a_call_is_cold_after_a_pause_and_after_one_of_another_size() -> None:
-    """One that follows another of its size at once is warm; Python is cold after a pause only."""
-    way, warm_s, cold_s, python_s = Candidate(2), 1.0, 3.0, 0.25
-    rows, times_s = (1, 2) * FEW, (cold_s, cold_s) * FEW
-    rehearsal = Rehearsal(candidate=way, callers=1, rows=rows, times_s=times_s)
-    record = record_of(way, call_s=3_600.0, outcomes=[timed(1, warm_s), timed(2, warm_s)])
-    service = Service(replaced(record, rehearsals=(rehearsal,)))
-    # One alone, two and two that wait for it, one more; and later two that are expected.
-    arrivals_s = [1.0, *(1.5,) * 4, 1.6, 50.0, 50.5, 50.6]
-    overhead = replace(NOTHING, cold_s=python_s)
+def test_python_is_cold_after_a_pause() -> None:
+    """Whoever slept before takes a while more, whoever takes the next batch at once does not."""
+    python_s = 0.25
+    record = record_for(2)
+    service, overhead = Service(record), replace(NOTHING, cold_s=python_s)
     schedule = schedule_for(service.recommendation, record, 0.0)
-    batcher = Batcher(arrivals_s, 1, schedule, service, overhead, [0])
+    batcher = Batcher([1.0, 1.5, 50.0], 1, schedule, service, overhead, [0])
     batcher.run()
-    assert batcher.counts == [1, 2, 2, 1, 1, 2]
+    assert batcher.starts_s == pytest.approx([1.0 + python_s, 2.0 + python_s, 50.0 + python_s])
+
+
+def test_calls_take_what_they_take_in_a_service() -> None:
+    """By how many are in flight when each begins; Python's share of the processors is in that."""
+    record = replaced(record_for(1, 2), machine=replaced(XEON, cpu_count=1))
+    service = Service(record)
+    schedule = schedule_for(service.recommendation, record, 0.0)
+    served = [Times({1: [3.0]}), Times({1: [5.0]})]
+    overhead = replace(NOTHING, let_in_s=0.25)
+    batcher = Batcher([0.0, 2.0, 20.0], 1, schedule, service, overhead, [0], served=served)
+    batcher.run()
     took_s = [end - start for start, end in zip(batcher.starts_s, batcher.ends_s, strict=True)]
-    assert took_s == pytest.approx([cold_s, cold_s, warm_s, cold_s, cold_s, cold_s])
-    assert batcher.starts_s[0] == pytest.approx(1.0 + python_s)
-    assert batcher.starts_s[1] == batcher.ends_s[0]
-    assert batcher.starts_s[4] == pytest.approx(50.0 + python_s)
+    assert took_s == pytest.approx([3.0, 5.0, 3.0])
 
 
 @settings(max_examples=25)

@@ -10,7 +10,8 @@ import pytest
 from autotune import Candidate, InvalidRecord, Measurement
 from autotune.outcomes import Outcome, Rehearsal
 from autotune.records import Input
-from autotune.service import FEW, MEASURED, Service
+from autotune.served import FEW
+from autotune.service import MEASURED, Service
 from autotune.splitting import Splitter
 from tests.batchers import record_of, timed
 from tests.tunings import MODEL, XEON, replaced
@@ -64,101 +65,37 @@ def test_a_call_alone_takes_the_time_that_it_took_alone() -> None:
     assert [round(alone.times(flights).mean(8), 6) for flights in (1, 2, 3)] == [0.01, 0.03, 0.03]
 
 
-def rehearsed(way: Candidate, callers: int, seconds: dict[int, float]) -> Rehearsal:
-    """Calls of each size, half of which were held up for as long again."""
-    times_s = (*seconds.values(), *(2 * time_s for time_s in seconds.values()))
-    lost_s = (*(0.0,) * len(seconds), *seconds.values())
+def rehearsed(way: Candidate, call_s: float, *sizes: int) -> Rehearsal:
+    """Calls that took so long, of each size."""
     return Rehearsal(
         candidate=way,
-        callers=callers,
-        rows=tuple(seconds) * FEW,
-        times_s=times_s * (FEW // 2),
-        lost_s=lost_s * (FEW // 2),
+        rows_per_s=100.0,
+        rows=sizes * FEW,
+        flights=(1,) * FEW * len(sizes),
+        times_s=(call_s,) * FEW * len(sizes),
     )
 
 
-def means_ms(service: Service, flights: int, *sizes: int, is_cold: bool = False) -> list[float]:
-    """Milliseconds of a call, in the mean."""
-    times = service.times(flights, is_cold=is_cold)
-    return [round(1e3 * times.mean(size), 3) for size in sizes]
-
-
-def test_cold_calls_are_those_of_a_rehearsal() -> None:
-    """Of the recommended way, by as many threads as have a call in flight, as they ran."""
+def test_served_calls_are_those_of_a_rehearsal_of_the_recommended_way() -> None:
+    """Where there is one; another way's tells nothing, and the search's times stay as they are."""
     way = Candidate(8, concurrency=2)
     outcomes = [timed(1, 0.001, concurrency=2), timed(8, 0.004, concurrency=2)]
     record = record_of(way, outcomes=outcomes)
-    own = [rehearsed(way, 2, {1: 0.003, 8: 0.006}), rehearsed(way, 1, {1: 0.002, 8: 0.005})]
-    other = rehearsed(Candidate(8, "xla"), 1, {1: 9.0, 8: 9.0})
-    service = Service(replaced(record, rehearsals=(*own, other)))
-    assert means_ms(service, 1, 1, 8, is_cold=True) == [2, 5]
-    assert means_ms(service, 2, 1, 8, is_cold=True) == [3, 6]
-    assert means_ms(service, 2, 1, 8) == [1, 4]
-    for rehearsals in ((), (other,)):
-        service = Service(replaced(record, rehearsals=rehearsals))
-        assert means_ms(service, 2, 1, 8, is_cold=True) == [1, 4]
+    other = rehearsed(Candidate(8, "xla"), 9.0, 1, 8)
+    service = Service(replaced(record, rehearsals=(rehearsed(way, 0.006, 1, 8), other)))
+    assert [times.mean(8) for times in service.served(1.0)] == pytest.approx([0.006, 0.006])
+    assert service.times(2).mean(8) == pytest.approx(0.004)
+    assert Service(replaced(record, rehearsals=(other,))).served(1.0) == []
 
 
-def test_a_rehearsal_in_a_slow_moment_is_taken_for_what_it_is() -> None:
-    """Calls as in the search were timed just before it, and took twice what they did in that."""
+def test_fewer_rows_than_were_searched_may_be_known_from_a_rehearsal() -> None:
+    """A plan need not guess what they take."""
     way = Candidate(8)
-    record = record_of(way, outcomes=[timed(8, 0.004)])
-    rehearsal = replaced(rehearsed(way, 1, {1: 0.004, 8: 0.012}), warm_s=0.008)
-    service = Service(replaced(record, rehearsals=(rehearsal,)))
-    assert means_ms(service, 1, 1, 8, is_cold=True) == [2, 6]
-
-
-def test_calls_beyond_the_processors_share_them_out() -> None:
-    """Of a rehearsal with more threads than that, half idle, nothing is taken."""
-    way = Candidate(8, concurrency=3, threads=1)
-    record = record_of(way, outcomes=[timed(8, 0.004, concurrency=3, threads=1)])
-    rehearsals = tuple(rehearsed(way, n, {1: n / 1_000, 8: n / 1_000}) for n in (1, 2, 3))
-    machine = replaced(XEON, cpu_count=2)
-    service = Service(replaced(record, machine=machine, rehearsals=rehearsals))
-    found = [means_ms(service, flights, 8, is_cold=True) for flights in (1, 2, 3)]
-    assert found == [[1], [2], [3]]
-    service = Service(replaced(record, machine=replaced(XEON, cpu_count=1), rehearsals=rehearsals))
-    found = [means_ms(service, flights, 8, is_cold=True) for flights in (1, 2, 3)]
-    assert found == [[1], [2], [3]]
-    service = Service(replaced(record, machine=replaced(XEON, cpu_count=3), rehearsals=rehearsals))
-    assert means_ms(service, 3, 8, is_cold=True) == [3]
-
-
-@pytest.mark.parametrize("missing", [1, 4, 8])
-def test_a_rehearsal_that_lacks_calls_tells_nothing_of_them(missing: int) -> None:
-    """Of the sizes between, others tell; without one row or the whole batch it is not taken."""
-    way = Candidate(8)
-    record = record_of(way, outcomes=[timed(size, 0.001) for size in (1, 4, 8)])
-    whole = rehearsed(way, 1, {1: 0.002, 4: 0.009, 8: 0.016})
-    kept = [place for place, rows in enumerate(whole.rows) if rows != missing or place < FEW]
-    few = replaced(
-        whole,
-        rows=tuple(whole.rows[place] for place in kept),
-        times_s=tuple(whole.times_s[place] for place in kept),
-        lost_s=tuple(whole.lost_s[place] for place in kept),
-    )
-    service = Service(replaced(record, rehearsals=(few,)))
-    assert means_ms(service, 1, 4, is_cold=True) == [8 if missing == 4 else 1]
-
-
-def test_fewer_rows_than_were_measured_are_known_from_a_rehearsal() -> None:
-    """In the proportion of those that both have; else a line through others tells."""
-    way = Candidate(8)
-    outcomes = [timed(size, size / 1_000) for size in (4, 8)]
-    record = record_of(way, outcomes=outcomes)
-    assert means_ms(Service(record), 1, 1) == [1]
-    rehearsals = (rehearsed(way, 1, {1: 0.006, 4: 0.008, 8: 0.010}),)
-    service = Service(replaced(record, rehearsals=rehearsals))
-    assert means_ms(service, 1, 1, 4, 8) == [3, 4, 8]
+    record = record_of(way, outcomes=[timed(size, size / 1_000) for size in (4, 8)])
+    assert Service(record).smallest == 4
+    service = Service(replaced(record, rehearsals=(rehearsed(way, 0.006, 1, 8),)))
+    assert service.smallest == 1
     assert service.limits == [4, 8]  # which were searched
-
-
-def test_a_batch_is_run_with_the_rows_that_it_is_padded_to() -> None:
-    """Beyond the tuned size, and where nothing is padded, as it is."""
-    padded = Service(record_of(Candidate(48, "xla"), outcomes=[timed(48, 0.1, engine="xla")]))
-    assert [padded.size_of(rows) for rows in (1, 2, 24, 25, 49)] == [1, 6, 24, 48, 49]
-    plain = Service(record_of(Candidate(48), outcomes=[timed(48, 0.1)]))
-    assert [plain.size_of(rows) for rows in (1, 2, 49)] == [1, 2, 49]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from autotune.errors import InvalidInput
 from autotune.models import fingerprint
 from autotune.outcomes import Failure
 from autotune.records import Progress
+from autotune.rehearsals import LOADS
 from tests.trouble import trouble
 from tests.tunings import own
 
@@ -123,14 +124,16 @@ def test_without_isolation_there_is_no_child(mlp: Any, rows: Rows) -> None:
 
 
 def test_the_answer_is_rehearsed(mlp: Any, rows: Rows, tmp_path: Path) -> None:
-    """The record holds calls as a service makes them, and keeps them in its file."""
+    """It serves requests at each rate; the record holds the calls, and keeps them in its file."""
     predictor = autotune.tune(
         mlp, rows, Goal(max_batch_size=4), engines=["keras"], concurrency=[1], budget_s=5.0
     )
-    (rehearsal,) = predictor.record.rehearsals
-    assert rehearsal.candidate == predictor.recommendation.candidate
-    assert predictor.recommendation.batch_size in rehearsal.rows
-    assert rehearsal.warm_s is not None
+    rehearsals = predictor.record.rehearsals
+    assert len({each.rows_per_s for each in rehearsals}) == len(LOADS)
+    for each in rehearsals:
+        assert each.candidate == predictor.recommendation.candidate
+        assert max(each.rows) <= predictor.recommendation.batch_size
+        assert each.warm_s is not None
     predictor.record.save(tmp_path / "record.json")
     assert autotune.TuningRecord.load(tmp_path / "record.json") == predictor.record
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from autotune import TunedPredictor
-from autotune.runner import ready_sizes
+from autotune.measure import REQUESTS
+from autotune.scheduling import schedule_for
 from autotune.service import Service
 from autotune.service_calls import rehearse
-from autotune.timing import Threads
 
 SPEED_S = 0.5  # to see how fast the machine is at the moment
 NEAR = 0.15  # by so much it may be faster or slower than when the model was tuned
@@ -38,14 +37,13 @@ class Machine:
         service, flights = Service(predictor.record), way.concurrency
         call_s = service.times(flights).mean(way.batch_size)
         self._predictor, self._tuned = predictor, flights * way.batch_size / call_s
+        self._rate = median(each.rows_per_s for each in predictor.record.rehearsals)
+        self._served = service.served(self._rate)
+        self._schedule = schedule_for(predictor.recommendation, predictor.record)
+        self._padded = service.padded
         least = 4 * way.batch_size * flights
         self._rows = np.resize(rows, (max(least, len(rows)), *rows.shape[1:]))
         self._engine = predictor._ready(rows[:1])[2]._engine
-        self._batches = {size: self._rows[:size] for size in ready_sizes(way.batch_size)}
-        self._callers = min(flights, os.cpu_count() or 1)
-        cold = service.times(self._callers, is_cold=True)
-        self._cold_s = {size: cold.mean(size) for size in self._batches}
-        self._pool = Threads()(self._callers)
 
     def full_speed(self) -> float:
         """Measure it by full batches, of calls that nothing stopped."""
@@ -58,21 +56,23 @@ class Machine:
     def speed(self) -> float:
         """Measure it by calls as a service makes them: a neighbour slows both down by other shares.
 
-        The geometric mean over their sizes.
+        By those of the rehearsal, each beside as many others and of as many rows.
         """
         found = rehearse(
             self._way,
             self._engine,
-            self._batches,
+            [row[None] for row in self._rows[:REQUESTS]],
             SPEED_S,
-            callers=self._callers,
-            pool=self._pool,
+            schedule=self._schedule,
+            rows_per_s=self._rate,
+            padded_to=self._padded,
             is_over=lambda: False,
         )
         if found is None:
             raise SystemExit("No call was made.")
-        ratios = [self._cold_s[size] / np.mean(s) for size, s in found.running_s().items()]
-        return float(np.exp(np.mean(np.log(ratios))))
+        calls = zip(found.rows, found.flights, strict=True)
+        expected_s = sum(self._served[flights - 1].mean(rows) for rows, flights in calls)
+        return expected_s / sum(found.times_s)
 
 
 @dataclass(frozen=True, slots=True)
