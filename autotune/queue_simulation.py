@@ -66,7 +66,8 @@ class Batcher:
         self._steps = functools.cache(self._in_steps)
         self._interpreter = Interpreter(arrivals_s, overhead.let_in_s, overhead.wake_s, room)
         self._idle = [0.0] * self._workers  # since when each worker without a batch has none
-        self._flying: list[tuple[float, int]] = []  # when calls end, and the number of the batch
+        # When calls end, the number of their batch, and how many of them are in flight at once.
+        self._flying: list[tuple[float, int, int]] = []
         self._pool = [0.0] * self._workers  # when each of the predictor's threads is free
         self.counts: list[int] = []
         self.starts_s: list[float] = []
@@ -127,9 +128,10 @@ class Batcher:
         to wait; but no idle worker is left without his share of those who wait.
         """
         idle = sum(since <= now for since in self._idle)
-        slept, cold_s = now > heappop(self._idle), 0.0
+        slept = now > heappop(self._idle)
         if slept:
-            now, cold_s = self._interpreter.woken(now), self._overhead.cold_s
+            now = self._interpreter.woken(now)
+        cold_s = self._overhead.cold_s if slept and not self._flying else 0.0
         now = self._interpreter.compute(now, self._overhead.batch_s + cold_s)
         self._notice(now)
         waiting = (self._came - self._taken) * self._rows
@@ -150,7 +152,8 @@ class Batcher:
             now = self._interpreter.go_on(now, count * self._join_s)
         is_load = count * self._rows > max(size, self._rows)
         run = self._run_in_turn if is_load else self._run
-        heappush(self._flying, (run(now, count * self._rows), len(self.counts)))
+        end_s, calls = run(now, count * self._rows)
+        heappush(self._flying, (end_s, len(self.counts), calls))
         self._share_processors()
         self.counts.append(count)
         self.starts_s.append(now)
@@ -158,7 +161,7 @@ class Batcher:
 
     def _land(self) -> None:
         """Hand out the answers of the batch whose calls end first."""
-        now, number = heappop(self._flying)
+        now, number, _ = heappop(self._flying)
         self._interpreter.let_in(now)
         self._share_processors()
         self._notice(max(self._now, now))
@@ -170,13 +173,19 @@ class Batcher:
 
     def _share_processors(self) -> None:
         """Slow Python down by the calls in flight, and have it wait where they take them all."""
-        calls = len(self._flying)
+        calls = self._in_flight()
         self._interpreter.stretch = self._service.stretch(calls)
         taken = self._service.takes_all(calls)
-        self._interpreter.ends_s = [end_s for end_s, _ in self._flying] if taken else ()
+        self._interpreter.ends_s = [end_s for end_s, _, _ in self._flying] if taken else ()
 
-    def _run(self, now: float, rows: int) -> float:
+    def _in_flight(self) -> int:
+        """How many calls are in flight; of a batch in parts there are several."""
+        return sum(calls for _, _, calls in self._flying)
+
+    def _run(self, now: float, rows: int) -> tuple[float, int]:
         """When the model's calls for a batch end, whole or in the parts that the predictor makes.
+
+        And how many of them are in flight at once.
 
         Parts go to the predictor's own threads, as many as there are batches in flight. What fits
         into a batch is not parted beside others.
@@ -184,20 +193,20 @@ class Batcher:
         is_one = bool(self._flying) and rows <= self._service.recommendation.batch_size
         steps = ((rows, 1),) if is_one else self._steps(rows)
         if steps == ((rows, 1),):
-            return now + self._call_s(len(self._flying) + 1, rows)
+            return now + self._call_s(self._in_flight() + 1, rows), 1
         end = now = now + self._service.hand_over_s
         for part, calls in steps:
             done = max(now, self._pool[0]) + self._call_s(self._workers, part, calls)
             heapreplace(self._pool, done)
             end = max(end, done)
-        return end
+        return end, min(self._workers, sum(calls for _, calls in steps))
 
-    def _run_in_turn(self, now: float, rows: int) -> float:
-        """When the model's calls for several batches end, which one thread makes."""
-        flights = len(self._flying) + 1
+    def _run_in_turn(self, now: float, rows: int) -> tuple[float, int]:
+        """When the model's calls for several batches end, which one thread makes one by one."""
+        flights = self._in_flight() + 1
         size = self._service.recommendation.batch_size
         parts = [size] * (rows // size) + [rows % size] * (rows % size > 0)
-        return now + sum(self._call_s(flights, part) for part in parts)
+        return now + sum(self._call_s(flights, part) for part in parts), 1
 
     def _in_steps(self, rows: int) -> tuple[tuple[int, int], ...]:
         """The parts of a batch, equal ones in steps of several calls: `MOST_STEPS` a thread."""
@@ -213,10 +222,11 @@ class Batcher:
         """Seconds of calls one after another: their sum has the mean and the variance of calls."""
         draw = self._draws[self._calls % len(self._draws)]
         self._calls += 1
-        times = self._served[flights - 1] if self._served else self._service.times(flights)
-        one_s = times.seconds(rows, draw)
+        known = min(flights, self._workers)
+        times = self._served[known - 1] if self._served else self._service.times(known)
+        one_s = self._service.crowded(flights) * times.seconds(rows, draw)
         if calls > 1:
-            mean_s = times.mean(rows)
+            mean_s = self._service.crowded(flights) * times.mean(rows)
             one_s = max(0.0, calls * mean_s + math.sqrt(calls) * (one_s - mean_s))
         if self._served:
             return one_s

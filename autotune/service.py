@@ -38,8 +38,8 @@ class Overhead(Struct, frozen=True, kw_only=True):
         answer_s: For each request, to take it into a batch and to hand its answer out.
         batch_s: For each batch.
         wake_s: Before whatever a thread does that slept, be it for want of work or of the lock.
-        cold_s: For a batch besides `batch_s`, where its thread slept for want of work: nothing
-            that it needs is in the processor's caches any more.
+        cold_s: For a batch besides `batch_s`, where its thread slept for want of work, and no other
+            batch is in flight: nothing that it needs is in the processor's caches any more.
         byte_s: For each byte of the rows of a batch, where it holds several requests: to join
             them.
     """
@@ -154,6 +154,10 @@ class Service:
         if self.processors is None:
             return 1.0
         return 1 + python_share * (self.stretch(calls) / self._share_out(calls) - 1)
+
+    def crowded(self, calls: int) -> float:
+        """How many times as long so many calls take as the most that anybody measured at once."""
+        return self._share_out(calls) / self._share_out(min(calls, self.flights))
 
     def _threads(self, calls: int) -> float:
         """How many threads want a processor for so many calls in flight.

@@ -52,14 +52,28 @@ def simulate(
 
 
 def test_python_is_cold_after_a_pause() -> None:
-    """Whoever slept before takes a while more, whoever takes the next batch at once does not."""
+    """A batch takes a while more, but neither beside another nor right after one."""
     python_s = 0.25
-    record = record_for(2)
+    record = record_for(1, 2)
     service, overhead = Service(record), replace(NOTHING, cold_s=python_s)
     schedule = schedule_for(service.recommendation, record, 0.0)
-    batcher = Batcher([1.0, 1.5, 50.0], 1, schedule, service, overhead, [0])
+    batcher = Batcher([1.0, 1.5, 1.75, 50.0], 1, schedule, service, overhead, [0])
     batcher.run()
-    assert batcher.starts_s == pytest.approx([1.0 + python_s, 2.0 + python_s, 50.0 + python_s])
+    assert batcher.starts_s == pytest.approx([1.0 + python_s, 1.5, 2.0 + python_s, 50.0 + python_s])
+    assert batcher.ends_s[0] == batcher.starts_s[2]
+
+
+def test_a_batch_in_parts_has_several_calls_in_flight() -> None:
+    """Of two threads for two processors nothing is left to a third, nor to those who wake."""
+    way, machine = Candidate(8, concurrency=2, threads=1), replaced(XEON, cpu_count=2)
+    calls = [timed(size, size / 1, concurrency=2, threads=1) for size in (4, 8)]
+    record = replaced(record_of(way, call_s=8.0, outcomes=calls), machine=machine)
+    service, parted_s = Service(record), 4.0 + HAND_OVER_S
+    schedule = schedule_for(service.recommendation, record, 0.0)
+    batcher = Batcher([1.0] * 8 + [2.0] * 4, 1, schedule, service, NOTHING, [0])
+    batcher.run()
+    assert batcher.counts == [8, 4]
+    assert batcher.ends_s == pytest.approx([1.0 + parted_s, 2.0 + SLICE_S + 1.5 * 4.0])
 
 
 def test_calls_take_what_they_take_in_a_service() -> None:

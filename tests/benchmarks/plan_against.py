@@ -31,6 +31,7 @@ LOADS = (0.3, 0.6, 0.8)
 ASKED_LATENCY, ASKED_LIMIT = 0.25, 0.10
 SIMULATED = 262_144  # requests
 SECOND_S = 1.0  # of a spell
+LEAST_SHARE = 1 / 3  # of the seconds that are wanted has to count
 ENDLESS = 10**9  # rows of a queue, where the limit is looked for
 
 
@@ -95,6 +96,8 @@ def against_load(predictor: TunedPredictor, plan: Plan, rows: Any, count: int) -
             poisson(batcher, rows, rate, 0.3)
             second = functools.partial(one_second, batcher, rows, rate)
             spells = spells_at(machine.speed, second, count)
+        if len(those_that_count(spells)) < LEAST_SHARE * count:
+            raise AnotherMachine
         line = _line(spells, run, even, int(rate * SECOND_S))
         print(f"| {name(predictor)} | {share:.0%} | {rate:,.0f} | {line} |", flush=True)
 
@@ -157,7 +160,7 @@ def against_limit(predictor: TunedPredictor, plan: Plan, rows: Any, count: int) 
         spells = spells_at(
             machine.full_speed, lambda _: (flood(batcher, rows, SECOND_S), 0.0), count
         )
-    found = [spell.found / spell.speed for spell in those_that_count(spells)]
+    found = [spell.found / spell.speed for spell in those_that_count(spells) or spells]
     raw = median(spell.found for spell in spells)
     limit = replica_of(predictor, plan, with_flood(rows)).capacity_per_s
     off = median(found) / limit - 1

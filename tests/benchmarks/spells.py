@@ -128,8 +128,8 @@ def spells_at(
 
 
 def those_that_count(spells: list[Spell]) -> list[Spell]:
-    """Those that count, or all where none does."""
-    return [spell for spell in spells if spell.counts] or spells
+    """Those that count."""
+    return [spell for spell in spells if spell.counts]
 
 
 def how_many_count(spells: list[Spell]) -> str:
