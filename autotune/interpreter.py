@@ -116,6 +116,13 @@ class Interpreter:
             seconds -= part_s
         return now
 
+    def hold(self, now: float, seconds: float) -> float:
+        """Let a thread compute that has the lock by now; return when it is done."""
+        seconds *= self.stretch
+        self.busy_s += seconds
+        self._free_s = max(self._free_s, now) + seconds
+        return now + seconds
+
     def go_on(self, now: float, seconds: float) -> float:
         """Let the thread that computed until now compute on: it did not sleep, and has the lock."""
         held_s = min(self.stretch * seconds, SWITCH_S) if self._free_s == now else 0.0

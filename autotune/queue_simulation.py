@@ -168,7 +168,9 @@ class Batcher:
         count = self.counts[number]
         self._flying_rows -= count * self._rows
         self.calls_s += now - self.starts_s[number]
-        self.ends_s[number] = self._interpreter.compute(now, count * self._overhead.answer_s)
+        # What calls took in a service ends when their thread has the lock again.
+        answer = self._interpreter.hold if self._served else self._interpreter.compute
+        self.ends_s[number] = answer(now, count * self._overhead.answer_s)
         heappush(self._idle, self.ends_s[number])
 
     def _share_processors(self) -> None:

@@ -76,6 +76,19 @@ def test_a_batch_in_parts_has_several_calls_in_flight() -> None:
     assert batcher.ends_s == pytest.approx([1.0 + parted_s, 2.0 + SLICE_S + 1.5 * 4.0])
 
 
+def test_whose_call_ends_has_the_lock_in_a_service() -> None:
+    """His wait for it is in what the call took; after one as of a search he has to wait."""
+    service, answer_s, let_in_s, comes_s = Service(record_for(1)), 0.004, 0.002, 1.001
+    schedule = schedule_for(service.recommendation, record_for(1), 0.0)
+    overhead = replace(NOTHING, answer_s=answer_s, let_in_s=let_in_s)
+    ends_s = []
+    for served in ([], [Times({1: [CALL_S]})]):
+        batcher = Batcher([0.0, comes_s], 1, schedule, service, overhead, [0], served=served)
+        batcher.run()
+        ends_s.append(batcher.ends_s[0])
+    assert ends_s == pytest.approx([comes_s + let_in_s + answer_s, let_in_s + CALL_S + answer_s])
+
+
 def test_calls_take_what_they_take_in_a_service() -> None:
     """By how many are in flight when each begins; Python's share of the processors is in that."""
     record = replaced(record_for(1, 2), machine=replaced(XEON, cpu_count=1))
