@@ -240,9 +240,14 @@ def _warnings(record: TuningRecord, service: Service, loads: Iterable[Load]) -> 
     if service.recommendation.confidence == "low":
         yield "The tuning was not settled: its times may be off. Tune with a larger --budget."
     if record.machine and record.machine.device_kind == "cpu":
+        what = "the slowest seconds take longer than planned, the more so the busier a replica is"
+        if not service.is_rehearsed:
+            what = (
+                "a plan without a rehearsal is too optimistic: tune again, with a larger --budget"
+            )
         yield (
-            "Where the model shares processors with Python, plans have been too optimistic so far: "
-            "take this as the least that is needed, and try it under load (docs/plan.md)."
+            f"Where the model shares processors with Python, {what}. Take this as the least that "
+            "is needed, and try it under load (docs/plan.md)."
         )
     way = service.recommendation
     is_heavy = way.engine == "openvino" and not service.padded and way.batch_size > 1

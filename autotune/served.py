@@ -48,10 +48,10 @@ class Served:
     def at(self, rows_per_s: float) -> list[Times]:
         """Times of calls while so many rows come a second, of one in flight, of two, and so on.
 
-        There are none where nothing was rehearsed.
+        There are none where nothing was rehearsed, or no kind of call often enough.
         """
         rates = sorted(self._by_rate, key=lambda rate: abs(math.log(rows_per_s / rate)))
-        return self._by_nearness(tuple(rates)) if rates else []
+        return self._by_nearness(tuple(rates))
 
     def _take_in(self, rehearsal: Rehearsal, found: dict[int, Sizes]) -> None:
         """Note its times by flights and rows, as if the machine had the speed of the search."""
@@ -77,7 +77,7 @@ class Served:
                 for rows, times_s in sizes.items():
                     if len(times_s) >= FEW:
                         known.setdefault(rows, times_s)
-        every = range(1, len(self._searched) + 1)
+        every = range(1, len(self._searched) + 1) if any(found.values()) else ()
         return [Times(dict(self._of(flights, found)), self._padded) for flights in every]
 
     def _of(self, flights: int, found: dict[int, Sizes]) -> Iterator[tuple[int, list[float]]]:

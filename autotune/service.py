@@ -131,8 +131,8 @@ class Service:
             self._times.append(Times(measured, padded) if measured else self._times[-1])
         self._times.reverse()
         own = [each for each in record.rehearsals if each.candidate == chosen.candidate]
-        self.is_rehearsed = bool(own)
         self._served = Served(own, self._times, ready_sizes(chosen.batch_size), padded)
+        self.is_rehearsed = bool(self._served.at(1.0))
         self.limits = sorted(size for size in lanes[way] if size <= chosen.batch_size)
         self.parts = functools.cache(self._parts)
 

@@ -193,7 +193,7 @@ def _told(
     starts_s, ends_s = np.array([timing for _, timing in made]).reshape(-1, 2).T
     before = np.searchsorted(np.sort(ends_s), starts_s, side="right")
     flights = np.arange(1, len(made) + 1) - before  # of those that began, so many had ended
-    told = [number for number, start_s in enumerate(starts_s) if start_s >= begin_s]
+    told = [number for number, start_s in enumerate(starts_s) if start_s >= begin_s][:MOST_CALLS]
     if not told:
         return None
     timings = [made[number][1] for number in told]

@@ -79,9 +79,9 @@ def tune(
             processors that this process may use, by its affinity and CPU quota, at most 4, and
             for 1, 2 and 3 on two. Several share the processors out, where their threads can be
             set.
-        budget_s: Seconds for probing. Loading the model comes on top, and for a twentieth of it,
-            with what engines take to begin with a size, calls of the answer as a service makes
-            them, from which `plan_capacity` reckons.
+        budget_s: Seconds for probing. Loading the model comes on top, and for a tenth of it, with
+            what engines take to begin with a size, requests that are served with the answer, from
+            which `plan_capacity` reckons.
         isolation: "process" probes in a child, whose death harms nobody, and which is forked
             from a process that has the backend imported where that is safe; "spawn" never forks;
             "none" probes in this process.

@@ -199,9 +199,12 @@ def test_small_batches_of_a_rehearsal_are_not_guessed() -> None:
 
 
 def test_a_processor_that_is_shared_with_python_is_warned_of() -> None:
-    """Where the model ran on a CPU the plan says that it may be too optimistic."""
-    (warning,) = quick(replaced(record_with(), machine=XEON)).warnings
+    """Where the model ran on a CPU a plan is the least that is needed, without a rehearsal too."""
+    record = replaced(record_with(), machine=XEON)
+    (warning,) = quick(record).warnings
     assert "too optimistic" in warning
+    (warning,) = quick(rehearsed(record)).warnings
+    assert "the slowest seconds" in warning
 
 
 def test_an_engine_that_minds_changes_of_the_batch_size_is_warned_of() -> None:

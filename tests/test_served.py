@@ -47,6 +47,7 @@ def test_times_are_those_of_as_many_rows_beside_as_many_others() -> None:
 def test_without_a_rehearsal_there_are_none() -> None:
     """Those of the search are what is known then."""
     assert means_ms() == []
+    assert means_ms(rehearsal(WHOLE, count=FEW - 2)) == []
 
 
 def test_a_rehearsal_in_a_slow_moment_is_taken_for_what_it_is() -> None:
