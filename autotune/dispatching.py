@@ -14,7 +14,7 @@ from autotune.errors import BatcherClosed, DeadlineExceeded, Overloaded
 from autotune.gauges import ROW_BOUNDS, WAIT_BOUNDS_S, Figures, Tally
 from autotune.nesting import Nested
 from autotune.queueing import Line, Queue
-from autotune.scheduling import Schedule
+from autotune.schedule import Schedule
 
 _log = logging.getLogger("autotune")
 

@@ -29,7 +29,7 @@ from autotune.outcomes import Candidate, Failure, Measurement, Outcome, OutOfMem
 from autotune.parity import Parity
 from autotune.pulse import Pulse
 from autotune.runner import ready_sizes
-from autotune.scheduling import Schedule
+from autotune.schedule import Schedule
 from autotune.service_calls import rehearse, warmed_up
 from autotune.timing import Threads, Timings, time_calls
 from autotune.units import format_bytes

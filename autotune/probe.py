@@ -15,7 +15,7 @@ from autotune.errors import AutotuneError, EngineUnavailable, ProbeFailed
 from autotune.family import Family
 from autotune.outcomes import Candidate, Failure, FailureKind, Outcome, OutOfMemory, Rehearsal
 from autotune.records import Loaded
-from autotune.scheduling import Schedule
+from autotune.schedule import Schedule
 from autotune.worker import Export, Load, Rehearse, Reply, Try
 
 EXPORTER = 0  # the child that exports the model has its place where others have their threads

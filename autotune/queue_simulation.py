@@ -15,7 +15,7 @@ from itertools import groupby
 
 from autotune.calltimes import Times
 from autotune.interpreter import Interpreter
-from autotune.scheduling import Schedule
+from autotune.schedule import Schedule
 from autotune.service import Overhead, Service
 
 MOST_STEPS = 16  # of a thread, for the parts of a request that is larger than a batch

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from autotune.errors import one_line
 from autotune.outcomes import Candidate, Measurement, Outcome, Rehearsal
 from autotune.records import TuningRecord
-from autotune.scheduling import Schedule, schedule_for
+from autotune.schedule import Schedule
+from autotune.scheduling import schedule_for
 
 _log = logging.getLogger("autotune")
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from autotune.calltimes import LEVELS, Times
 from autotune.comparing import t_quantile
 from autotune.queue_simulation import Batcher
-from autotune.scheduling import Schedule
+from autotune.schedule import Schedule
 from autotune.service import Overhead, Service
 from autotune.standstills import NEVER, Standstills
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from autotune.judging import lane_of
 from autotune.outcomes import Measurement
 from autotune.records import Recommendation, TuningRecord
+from autotune.schedule import Schedule
 
 # A batch this share as fast as the tuned one is worth starting when the model is free: waiting
 # for the rest would win less than a tenth.
@@ -29,31 +29,6 @@ MOST_BATCHES = 8
 # What one more batch costs Python: 19 microseconds in the batcher, 8 in the predictor and 22 to
 # wake a thread (`service.MEASURED`).
 BATCH_S = 50e-6
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """When a batch starts.
-
-    Attributes:
-        batch_size: Most rows in a batch of several requests.
-        enough_rows: With so many rows a batch starts as soon as a worker is free.
-        max_wait_s: After so many seconds of its oldest request it starts with what there is.
-        follows_crowd: Whether it starts earlier where everybody who was lately seen is waiting.
-        max_queue_rows: Rows that may wait.
-        batches: Full batches that a worker takes at once at most, to run one after the other, where
-            enough rows wait.
-        least_share: So many of the rows that wait a worker takes, and leaves none of them to
-            others: at the tuned speed they take less time than one more batch costs Python.
-    """
-
-    batch_size: int
-    enough_rows: int
-    max_wait_s: float
-    follows_crowd: bool
-    max_queue_rows: int
-    batches: int = 1
-    least_share: int = 0
 
 
 def schedule_for(

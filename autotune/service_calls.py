@@ -22,7 +22,7 @@ from autotune.joining import padded
 from autotune.nesting import Nested, cut, head, join, leaves_of
 from autotune.outcomes import Candidate, Rehearsal
 from autotune.pulse import Pulse
-from autotune.scheduling import Schedule
+from autotune.schedule import Schedule
 from autotune.timing import Timing, within
 
 MOST_CALLS = 1_000  # of one rehearsal: every one is kept in the record

@@ -10,7 +10,8 @@ from autotune.fallback import recommendation_among
 from autotune.outcomes import Candidate, Measurement
 from autotune.records import Recommendation, TuningRecord
 from autotune.runner import ready_sizes
-from autotune.scheduling import WORTHWHILE, Schedule, curve_of, schedule_for
+from autotune.schedule import Schedule
+from autotune.scheduling import WORTHWHILE, curve_of, schedule_for
 from autotune.units import format_rate, format_seconds, format_share
 
 # A full queue is worked off in so many times its own length at the measured speed, or the machine

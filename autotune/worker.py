@@ -28,7 +28,7 @@ from autotune.errors import (
 )
 from autotune.outcomes import Candidate, Outcome, Rehearsal
 from autotune.records import Loaded
-from autotune.scheduling import Schedule
+from autotune.schedule import Schedule
 
 if TYPE_CHECKING:
     import keras

@@ -13,7 +13,7 @@ from autotune import Candidate, Goal, Measurement, MicroBatcher, TunedPredictor,
 from autotune.nesting import flatten
 from autotune.outcomes import Outcome
 from autotune.records import Recommendation
-from autotune.scheduling import Schedule
+from autotune.schedule import Schedule
 
 # Up to 8 rows in a batch, which starts as soon as a thread is free.
 AT_ONCE = Schedule(

@@ -32,6 +32,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "pace": (0, "", ""),
     "pulse": (0, "", "numpy"),
     "report.looks": (0, "", ""),
+    "schedule": (0, "", ""),
     "units": (0, "", ""),
     "waiting": (0, "", ""),
     "watch": (0, "", ""),
@@ -79,7 +80,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "on_ray.sizing": (3, "dtypes records", "ray"),
     "parquetfiles": (3, "nesting", "numpy pyarrow"),
     "interpreter": (3, "standstills", ""),
-    "scheduling": (3, "judging outcomes records", "numpy"),
+    "scheduling": (3, "judging outcomes records schedule", "numpy"),
     "splitting": (3, "judging outcomes", ""),
     "tables": (3, "dtypes errors nesting workload", "numpy"),
     "ways": (3, "host judging records", ""),
@@ -101,7 +102,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "together": (4, "answers nesting", ""),
     "bounds": (5, "forecast goal judging known outcomes records standing", ""),
     "confirming": (5, "intervals judging outcomes standing", ""),
-    "dispatching": (5, "answers errors gauges nesting queueing scheduling", ""),
+    "dispatching": (5, "answers errors gauges nesting queueing schedule", ""),
     "engines": (5, "errors exports nesting parity", "keras"),
     "fitting": (5, "backends device errors forecast guard host judging nvml outcomes records", ""),
     "intake": (5, "dtypes errors foreign inputs nesting tables workload", "numpy"),
@@ -115,7 +116,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "baselines": (6, "confirming judging outcomes records standing", "msgspec"),
     "service_calls": (
         6,
-        "answers dispatching errors joining nesting outcomes pulse scheduling timing",
+        "answers dispatching errors joining nesting outcomes pulse schedule timing",
         "numpy optree",
     ),
     "contest": (
@@ -162,13 +163,13 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "measure": (
         7,
         "allocator device disturbance engines errors footprint guard host lineup mapped nesting "
-        "outcomes parity pulse runner scheduling service_calls timing units workload",
+        "outcomes parity pulse runner schedule service_calls timing units workload",
         "msgspec",
     ),
     "refining": (7, "bounds judging ladder outcomes standing", ""),
     "report.axes": (7, "report.series", "altair"),
     "report.text": (7, "engines outcomes records report.speeds report.words units", "rich"),
-    "rehearsals": (7, "errors outcomes records scheduling", "msgspec"),
+    "rehearsals": (7, "errors outcomes records schedule scheduling", "msgspec"),
     "service": (
         7,
         "calltimes dtypes errors judging outcomes records runner served signature splitting "
@@ -181,7 +182,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "keras",
     ),
     "on_ray.kinds": (8, "fingerprint matching records", ""),
-    "queue_simulation": (8, "calltimes interpreter scheduling service", ""),
+    "queue_simulation": (8, "calltimes interpreter schedule service", ""),
     "report.drawing": (8, "report.axes report.looks report.series report.words units", "altair"),
     "report.facts": (
         8,
@@ -189,7 +190,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
         "",
     ),
     "report.markdown": (8, "curves records report.repeating report.text report.words units", ""),
-    "serving": (8, "errors fallback outcomes records runner scheduling units", ""),
+    "serving": (8, "errors fallback outcomes records runner schedule scheduling units", ""),
     "sources": (
         8,
         "backends engines errors fingerprint models nesting outcomes signature workload",
@@ -212,7 +213,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "on_ray.machines": (9, "errors fingerprint on_ray.kinds", "ray"),
     "replica": (
         9,
-        "calltimes comparing queue_simulation scheduling service standstills",
+        "calltimes comparing queue_simulation schedule service standstills",
         "numpy",
     ),
     "report.charts": (
@@ -224,7 +225,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "worker": (
         9,
         "backends bench device engines errors exports inputs measure models outcomes parity "
-        "records scheduling workload",
+        "records schedule workload",
         "keras msgspec",
     ),
     "cutting": (10, "nesting outcomes pace runner runners splitting", ""),
@@ -278,7 +279,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "batching": (13, "answers dispatching errors gauges nesting predictor scheduling", ""),
     "doctor": (13, "checkup report units", "rich"),
     "loading": (13, "artifact fingerprint models predictor records sources workload", ""),
-    "probe": (13, "child engines errors family host outcomes records scheduling worker", "msgspec"),
+    "probe": (13, "child engines errors family host outcomes records schedule worker", "msgspec"),
     "scoring": (13, "errors nesting outfiles predictor records rowpieces terminal", "numpy"),
     "on_ray.packing": (14, "artifact errors files loading predictor", "filelock msgspec ray"),
     "preparation": (
@@ -295,7 +296,7 @@ ROOMS: dict[str, tuple[int, str, str]] = {
     "on_ray.serving": (
         15,
         "answers artifact errors jsonrows nesting on_ray.packing on_ray.sizing predictor records "
-        "scheduling",
+        "schedule scheduling",
         "msgspec numpy ray starlette",
     ),
     "on_ray.shipping": (

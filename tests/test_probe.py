@@ -77,6 +77,13 @@ def test_a_candidate_is_rehearsed_in_the_child(
         assert isinstance(probe(way, SECONDS), Measurement)  # it goes on
 
 
+def test_the_worker_is_importable_without_what_starts_threads() -> None:
+    """The keeper imports it before it sees to it that NumPy starts none, and could not fork."""
+    code = "import sys, autotune.worker; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "numpy" not in told.stdout.split()
+
+
 @pytest.mark.parametrize("action", ["os.kill(os.getpid(), signal.SIGKILL)", "raise OSError"])
 def test_a_rehearsal_that_fails_is_none(tmp_path: Path, action: str) -> None:
     """Neither a child's death nor an error of the model is the end of anything."""

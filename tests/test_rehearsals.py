@@ -17,7 +17,8 @@ from autotune.rehearsals import (
     WARM_SHARE,
     rehearsals_of,
 )
-from autotune.scheduling import Schedule, schedule_for
+from autotune.schedule import Schedule
+from autotune.scheduling import schedule_for
 from tests.batchers import record_of
 
 

@@ -14,7 +14,8 @@ from autotune import Candidate, Measurement, replica
 from autotune.calltimes import DRAWN, LEVELS
 from autotune.queue_simulation import Batcher
 from autotune.replica import Replica
-from autotune.scheduling import Schedule, schedule_for
+from autotune.schedule import Schedule
+from autotune.scheduling import schedule_for
 from autotune.service import NOTHING, Overhead, Service
 from autotune.standstills import Standstills
 from tests.batchers import record_of, timed

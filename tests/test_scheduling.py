@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from autotune import Candidate, Failure, Goal, Measurement, Outcome, OutOfMemory
 from autotune.records import TuningRecord
-from autotune.scheduling import BATCH_S, WORTHWHILE, Schedule, schedule_for
+from autotune.schedule import Schedule
+from autotune.scheduling import BATCH_S, WORTHWHILE, schedule_for
 from tests.batchers import record_of, timed
 
 

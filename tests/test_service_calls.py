@@ -14,7 +14,7 @@ import pytest
 from autotune.errors import InvalidInput
 from autotune.outcomes import Candidate, Rehearsal
 from autotune.pulse import Pulse
-from autotune.scheduling import Schedule
+from autotune.schedule import Schedule
 from autotune.service_calls import MOST_CALLS, rehearse, warmed_up
 from tests.batchers import AT_ONCE
 

@@ -27,7 +27,8 @@ from autotune.on_ray.packing import Parcel, leave_threads_to_the_engine, pack
 from autotune.on_ray.sizing import resources
 from autotune.predictor import TunedPredictor
 from autotune.records import TuningRecord
-from autotune.scheduling import Schedule, schedule_for
+from autotune.schedule import Schedule
+from autotune.scheduling import schedule_for
 
 BAD_REQUEST, FAULT = 400, 500
 
