@@ -45,8 +45,8 @@ WARM_UP_SHARE = 0.5  # of the seconds for timed calls
 # blocks of TensorFlow's, one in flight).
 COLD_S = 0.02
 MAX_BATCHES = 4  # distinct batches in turn: enough that a batch is not just read from cache,
-REQUESTS = 64  # distinct ones of a rehearsal
 MAX_BATCH_BYTES = 256 * 2**20  # while rows kept ready do not push the model out of memory
+REQUESTS = 64  # distinct ones of a rehearsal
 
 
 class InProcessProbe:

@@ -233,8 +233,8 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
         flights: How many calls were in flight when each began, itself among them.
         times_s: Seconds of each call; NumPy in, NumPy out.
         lost_s: As of a `Measurement`.
-        warm_s: Median seconds of a call of the candidate as the search times it, just before: how
-            fast the machine was then. None where that was not timed.
+        warm_s: Median seconds of a call of the candidate as the search times it, the mean of just
+            before and just after: how fast the machine was then. None where that was not timed.
     """
 
     candidate: Candidate

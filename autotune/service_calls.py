@@ -11,6 +11,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import optree
@@ -62,7 +63,7 @@ def rehearse(
     """
     begin_s = time.perf_counter() + SETTLE_SHARE * seconds
     calls = _Calls(call, padded_to, begin_s)
-    in_turn = calls.run_in_turn(schedule.batch_size)
+    in_turn = partial(calls.run_in_turn, schedule.batch_size)
     with pulse or contextlib.nullcontext():
         dispatcher = Dispatcher(calls.run, in_turn, candidate.concurrency, schedule)
         try:
@@ -71,7 +72,7 @@ def rehearse(
                 requests,
                 rows_per_s,
                 until_s=begin_s + seconds,
-                is_over=lambda: calls.failed or len(calls.made) >= MOST_CALLS or is_over(),
+                is_over=lambda: bool(calls.error) or len(calls.made) >= MOST_CALLS or is_over(),
             )
         finally:
             dispatcher.close(drain=False)
@@ -127,11 +128,6 @@ class _Calls:
         self.error: BaseException | None = None
         self._call, self._padded_to, self._since_s = call, padded_to, since_s
 
-    @property
-    def failed(self) -> bool:
-        """Whether one did."""
-        return self.error is not None
-
     def run(self, batch: Nested) -> Nested:
         """Run a batch whole, padded if need be."""
         if self.error:  # the batcher tries again in halves, which tells nothing new
@@ -151,14 +147,10 @@ class _Calls:
             self.made.append((size, (start, end)))
         return outputs if size == rows else head(outputs, rows)
 
-    def run_in_turn(self, size: int) -> Callable[[Nested], Nested]:
-        """Return what runs rows in batches of so many, one after the other."""
-
-        def run(batch: Nested) -> Nested:
-            rows = len(leaves_of(batch)[0])
-            return join(map(self.run, cut(batch, rows, size)), rows)
-
-        return run
+    def run_in_turn(self, size: int, rows: Nested) -> Nested:
+        """Run rows in batches of so many, one after the other."""
+        count = len(leaves_of(rows)[0])
+        return join(map(self.run, cut(rows, count, size)), count)
 
 
 def _send(
